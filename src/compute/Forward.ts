@@ -1,0 +1,269 @@
+/**
+ * Running a model over many sequences, one block at a time: all batches go through block 0, then block 1, … Memory
+ * holds the weights of two blocks (one in use, one on its way) and the hidden states, never the model.
+ *
+ * A sequence's numbers do not depend on its batch: padding stands to the right of it, where causal attention cannot
+ * see, and every product is computed row by row in the same order whatever the number of rows.
+ */
+import * as Effect from "effect/Effect"
+import { paddedDim } from "../onnx/Block.ts"
+import * as Model from "./Model.ts"
+import { Pool, type WorkerError } from "./Pool.ts"
+import * as Slab from "./Slab.ts"
+
+/** Sequences that go through the model together. `items` are their indices in the caller's list. */
+export interface Batch {
+  readonly items: ReadonlyArray<number>
+  readonly lengths: ReadonlyArray<number>
+  /** Tokens of the longest: shorter ones are padded to it. */
+  readonly width: number
+}
+
+/**
+ * Group sequences of similar length, longest first, so that a batch holds at most `tokens` with its padding (one
+ * sequence may be longer). Sequences for which `alone` gives different keys never share a batch.
+ */
+export const batches = (
+  lengths: ReadonlyArray<number>,
+  tokens: number,
+  alone: (length: number) => number,
+): ReadonlyArray<Batch> => {
+  const order = lengths.map((_, i) => i).sort((a, b) => lengths[b]! - lengths[a]! || a - b)
+  const groups: Array<Array<number>> = []
+  for (const item of order) {
+    const group = groups.at(-1)
+    const width = group && lengths[group[0]!]!
+    if (
+      group !== undefined &&
+      width !== undefined &&
+      (group.length + 1) * width <= tokens &&
+      alone(width) === alone(lengths[item]!)
+    ) {
+      group.push(item)
+    } else groups.push([item])
+  }
+  return groups.map((items) => batch(items, lengths))
+}
+
+/**
+ * Products of a single row take another path through ONNX Runtime, with other rounding; from two rows on each row's
+ * result is the same whatever their number. So nothing is ever computed as a single row.
+ */
+export const FEWEST_ROWS = 2
+
+export const batch = (items: ReadonlyArray<number>, lengths: ReadonlyArray<number>): Batch => ({
+  items,
+  lengths: items.map((i) => lengths[i]!),
+  width: Math.max(FEWEST_ROWS, ...items.map((i) => lengths[i]!)),
+})
+
+/** Do these lengths need rotary tables of their own? 0 for all that do not. */
+export const ropeKey =
+  <E>({ config, family }: Model.Model<E>) =>
+  (length: number): number =>
+    family.ropeDependsOnLength(config, length) ? length : 0
+
+/** The cache of one layer, [batch, heads, capacity, dim]; a pass appends to it in place. */
+export interface LayerCache {
+  readonly key: Slab.Slab
+  readonly value: Slab.Slab
+}
+export const makeCache = <E>({ shape }: Model.Model<E>, batch: number, capacity: number): ReadonlyArray<LayerCache> => {
+  const dims = [batch, shape.heads.keyValue, capacity, paddedDim(shape.heads.dim)]
+  return Array.from({ length: shape.layers }, () => ({
+    key: Slab.make("float32", dims),
+    value: Slab.make("float32", dims),
+  }))
+}
+
+/** What a pass over a batch is fed besides weights and hidden state. */
+interface Frame {
+  readonly feeds: { readonly [name: string]: Slab.Slab }
+  readonly cache: ReadonlyArray<LayerCache> | undefined
+}
+interface Flow {
+  readonly frame: Frame
+  hidden: Slab.Slab
+  spare: Slab.Slab
+}
+
+/** A model with its graphs drawn, and the weights of its blocks held or streamed. */
+export interface Runner<E> {
+  readonly model: Model.Model<E>
+  readonly embedding: Model.Program
+  readonly block: (layer: number) => Model.Program
+  /** A block's weights. Held for good if the runner is resident, else loaded at each call. */
+  readonly weights: (layer: number) => Effect.Effect<{ readonly [input: string]: Slab.Slab }, E | WorkerError, Pool>
+  readonly embeddingWeights: Effect.Effect<{ readonly [input: string]: Slab.Slab }, E | WorkerError, Pool>
+  /** Rotary tables for at least this many positions, `cos` and `sin` [positions, dim / 2]. */
+  readonly rope: (length: number) => { readonly cos: Slab.Slab; readonly sin: Slab.Slab }
+}
+
+/** Tables are made for a multiple of this many positions, so that decoding does not make one per step. */
+const TABLE = 256
+
+/** `resident` keeps all weights in memory: for decoding, where every step needs all of them. */
+export const runner = <E>(model: Model.Model<E>, resident: boolean): Runner<E> => {
+  const programs = new Map<string, Model.Program>()
+  const byLayer: Array<Model.Program> = []
+  for (let layer = 0; layer < model.shape.layers; layer++) {
+    const drawn = Model.block(model, Model.layerHooks(model, layer))
+    if (!programs.has(drawn.key)) programs.set(drawn.key, drawn)
+    byLayer.push(programs.get(drawn.key)!)
+  }
+  const embedding = Model.embedding(model)
+  const held = new Map<string, { readonly [input: string]: Slab.Slab }>()
+  const weights = (program: Model.Program, prefix: string) =>
+    Effect.gen(function* () {
+      const known = held.get(prefix)
+      if (known) return known
+      const loaded = yield* Model.load(model, program.weights, prefix)
+      if (resident) held.set(prefix, loaded)
+      return loaded
+    })
+  const tables = new Map<number, { readonly cos: Slab.Slab; readonly sin: Slab.Slab }>()
+  const rope = (length: number) => {
+    const { config, family, shape } = model
+    const rounded = Math.ceil(length / TABLE) * TABLE
+    const rows = family.ropeDependsOnLength(config, rounded) ? length : rounded
+    const known = tables.get(rows)
+    if (known) return known
+    const { cos, sin } = family.rope(config, rows)
+    const slab = (values: Float32Array) => Slab.of([rows, shape.heads.dim / 2], values)
+    const made = { cos: slab(cos), sin: slab(sin) }
+    tables.set(rows, made)
+    return made
+  }
+  return {
+    model,
+    rope,
+    embedding,
+    block: (layer) => byLayer[layer]!,
+    weights: (layer) => weights(byLayer[layer]!, model.family.prefix(layer)),
+    embeddingWeights: weights(embedding, ""),
+  }
+}
+
+/** Feeds that say where each sequence stands: `past` tokens of it are in the cache, `fresh` are new (padded to width). */
+const frame = <E>(
+  { model, rope }: Runner<E>,
+  past: ReadonlyArray<number>,
+  fresh: ReadonlyArray<number>,
+  width: number,
+  cache: ReadonlyArray<LayerCache> | undefined,
+): Frame => {
+  const count = past.length
+  const total = Math.max(...past) + width
+  const { dim, keyValue } = model.shape.heads
+  const empty = Slab.make("float32", [count, keyValue, 0, paddedDim(dim)])
+  return {
+    cache,
+    feeds: {
+      ...rope(total),
+      positions: Slab.int64s([count, width], (i) => past[Math.floor(i / width)]! + (i % width)),
+      lengths: Slab.ints(
+        [count],
+        // Without a cache padding may pass for tokens: nothing before it can see it.
+        past.map((p, i) => p + (cache === undefined ? width : fresh[i]!) - 1),
+      ),
+      total: Slab.ints([], [total]),
+      ...(cache === undefined ? { pastKey: empty, pastValue: empty } : {}),
+    },
+  }
+}
+
+/** `rows` are tokens [batch, width]; the result is their embedding. */
+const embed = <E>(runner: Runner<E>, rows: Int32Array, count: number, width: number) =>
+  Effect.gen(function* () {
+    const out = Slab.make("float32", [count, width, runner.model.shape.hidden])
+    const weights = yield* runner.embeddingWeights
+    yield* Model.run(runner.embedding, { ...weights, tokens: Slab.ints([count, width], rows) }, { out })
+    return out
+  })
+
+/** All flows through all blocks. */
+const through = <E>(runner: Runner<E>, flows: ReadonlyArray<Flow>, onBlock: (layer: number) => Effect.Effect<void>) =>
+  Effect.gen(function* () {
+    const { size } = yield* Pool
+    const { layers } = runner.model.shape
+    let weights = yield* runner.weights(0)
+    for (let layer = 0; layer < layers; layer++) {
+      const program = runner.block(layer)
+      const current = weights
+      const compute = Effect.forEach(
+        flows,
+        Effect.fnUntraced(function* (flow) {
+          const cache = flow.frame.cache?.[layer]
+          const past = cache && { pastKey: cache.key, pastValue: cache.value }
+          const feeds = { ...current, ...flow.frame.feeds, ...past, hidden: flow.hidden }
+          yield* Model.run(program, feeds, { out: flow.spare, ...cache })
+          ;[flow.hidden, flow.spare] = [flow.spare, flow.hidden]
+        }),
+        { concurrency: size, discard: true },
+      )
+      const upcoming = layer + 1 < layers ? runner.weights(layer + 1) : Effect.succeed(current)
+      ;[, weights] = yield* Effect.all([compute, upcoming], { concurrency: "unbounded" })
+      yield* onBlock(layer)
+    }
+  })
+
+/** Right-padded token rows of a batch. Padding repeats token 0: nothing sees it. */
+const rowsOf = (batch: Batch, sequences: ReadonlyArray<Int32Array>): Int32Array => {
+  const rows = new Int32Array(batch.items.length * batch.width)
+  batch.items.forEach((item, i) => rows.set(sequences[item]!, i * batch.width))
+  return rows
+}
+
+/**
+ * Whole sequences through all blocks. Gives each batch's last hidden state [batch, width, hidden] (before the final
+ * norm); with `caches`, also fills them (one per batch).
+ */
+export const prefill = <E>(
+  runner: Runner<E>,
+  sequences: ReadonlyArray<Int32Array>,
+  groups: ReadonlyArray<Batch>,
+  caches: ReadonlyArray<ReadonlyArray<LayerCache>> | undefined,
+  onBlock: (layer: number) => Effect.Effect<void>,
+): Effect.Effect<ReadonlyArray<Slab.Slab>, E | WorkerError, Pool> =>
+  Effect.gen(function* () {
+    const flows: Array<Flow> = []
+    for (const [i, batch] of groups.entries()) {
+      const count = batch.items.length
+      const hidden = yield* embed(runner, rowsOf(batch, sequences), count, batch.width)
+      const zeros = batch.items.map(() => 0)
+      flows.push({
+        frame: frame(runner, zeros, batch.lengths, batch.width, caches?.[i]),
+        hidden,
+        spare: Slab.make("float32", hidden.dims),
+      })
+    }
+    yield* through(runner, flows, onBlock)
+    return flows.map((flow) => flow.hidden)
+  })
+
+/**
+ * One more token for every sequence of every batch: `past` tokens of each are in the caches. Gives the hidden states
+ * [batch, 1, hidden].
+ */
+export const decode = <E>(
+  runner: Runner<E>,
+  steps: ReadonlyArray<{
+    readonly tokens: Int32Array
+    readonly past: ReadonlyArray<number>
+    readonly cache: ReadonlyArray<LayerCache>
+  }>,
+): Effect.Effect<ReadonlyArray<Slab.Slab>, E | WorkerError, Pool> =>
+  Effect.gen(function* () {
+    const flows: Array<Flow> = []
+    for (const { cache, past, tokens } of steps) {
+      const hidden = yield* embed(runner, tokens, tokens.length, 1)
+      const ones = past.map(() => 1)
+      flows.push({
+        frame: frame(runner, past, ones, 1, cache),
+        hidden,
+        spare: Slab.make("float32", hidden.dims),
+      })
+    }
+    yield* through(runner, flows, () => Effect.void)
+    return flows.map((flow) => flow.hidden)
+  })

@@ -1,0 +1,179 @@
+/**
+ * Continuing prompts token by token, with each layer's keys and values kept as the model makes them (quantized, where
+ * the model quantizes them). All prompts advance together; each one's tokens are those it would get alone.
+ */
+import * as Effect from "effect/Effect"
+import * as Random from "../math/Random.ts"
+import * as Sampling from "../math/Sampling.ts"
+import { paddedDim } from "../onnx/Block.ts"
+import * as Forward from "./Forward.ts"
+import * as Model from "./Model.ts"
+import { Pool, type WorkerError } from "./Pool.ts"
+import * as Slab from "./Slab.ts"
+
+export interface Prompt {
+  readonly tokens: Int32Array
+  /** Of this prompt's own draws; unused when greedy. */
+  readonly seed: bigint
+}
+export interface Options {
+  readonly maxTokens: number
+  readonly sampling: Sampling.Settings
+  /** Asked after each token: is the continuation complete? It keeps the token that completed it. */
+  readonly stop: (continuation: ReadonlyArray<number>) => boolean
+  /** Bytes that the caches of prompts under way may take. */
+  readonly memory: number
+  readonly onToken: (count: number) => Effect.Effect<void>
+}
+
+/** The continuation of each prompt, in order. */
+export const generate = <E>(
+  runner: Forward.Runner<E>,
+  prompts: ReadonlyArray<Prompt>,
+  options: Options,
+): Effect.Effect<ReadonlyArray<Int32Array>, E | WorkerError, Pool> =>
+  Effect.gen(function* () {
+    const { model } = runner
+    const lengths = prompts.map(({ tokens }) => tokens.length)
+    const room = Math.max(0, ...lengths) + options.maxTokens
+    // Tables that change with the length make every kept key stale: such prompts are run anew at every step.
+    const keeps = !model.family.ropeDependsOnLength(model.config, room)
+    const budget = Math.max(room, Math.floor(options.memory / cacheBytesPerToken(model)))
+    const next = yield* head(model)
+    const done: Array<Int32Array> = []
+    const waves = Forward.batches(
+      lengths.map((n) => n + options.maxTokens),
+      budget,
+      () => 0,
+    )
+    for (const wave of waves) {
+      const members = [...wave.items].sort((a, b) => a - b)
+      const states = members.map((item) => ({ ...prompts[item]!, ids: [] as Array<number> }))
+      yield* keeps ? cached(runner, states, next, options) : uncached(runner, states, next, options)
+      members.forEach((item, i) => (done[item] = Int32Array.from(states[i]!.ids)))
+    }
+    return done
+  })
+
+interface State extends Prompt {
+  readonly ids: Array<number>
+}
+/** Last hidden states [rows, hidden] -> logits of each row. */
+type Next = (rows: Slab.Slab) => Effect.Effect<ReadonlyArray<Float32Array>, WorkerError, Pool>
+
+const cacheBytesPerToken = <E>({ shape }: Model.Model<E>) =>
+  2 * 4 * shape.layers * shape.heads.keyValue * paddedDim(shape.heads.dim)
+
+const head = <E>(model: Model.Model<E>): Effect.Effect<Next, E | WorkerError, Pool> =>
+  Effect.gen(function* () {
+    const program = Model.heading(model)
+    const weights = yield* Model.load(model, program.weights, "")
+    const { vocabulary } = model.shape
+    return Effect.fnUntraced(function* (rows: Slab.Slab) {
+      const count = rows.dims[0]!
+      const logits = Slab.make("float32", [count, vocabulary])
+      yield* Model.run(program, { ...weights, hidden: rows }, { logits })
+      const all = Slab.floats(logits)
+      return Array.from({ length: count }, (_, i) => all.subarray(i * vocabulary, (i + 1) * vocabulary))
+    })
+  })
+
+/** Draw one token for each state from its row; gives those that go on. */
+const advance = (states: ReadonlyArray<State>, rows: ReadonlyArray<Float32Array>, options: Options) =>
+  states.filter((state, i) => {
+    const step = state.ids.length
+    // A draw depends on the prompt's seed and the step alone.
+    const random = Random.make(state.seed + BigInt(step) * 0x9e37_79b9_7f4a_7c15n)
+    state.ids.push(Sampling.sample(rows[i]!, options.sampling, random))
+    return step + 1 < options.maxTokens && !options.stop(state.ids)
+  })
+
+/** Prompts that decode in one call. */
+const GROUP = 64
+
+const cached = <E>(runner: Forward.Runner<E>, states: ReadonlyArray<State>, next: Next, options: Options) =>
+  Effect.gen(function* () {
+    const { size } = yield* Pool
+    const { hidden } = runner.model.shape
+    const sequences = states.map(({ tokens }) => tokens)
+    const lengths = sequences.map((tokens) => tokens.length)
+    const width = Math.min(GROUP, Math.max(Forward.FEWEST_ROWS, Math.ceil(states.length / size)))
+    const groups = split(lengths, width)
+    const caches = groups.map((batch) =>
+      Forward.makeCache(runner.model, batch.items.length, batch.width + options.maxTokens),
+    )
+    const prefilled = yield* Forward.prefill(runner, sequences, groups, caches, () => Effect.void)
+    let open = groups.map((batch, g) => {
+      const members = batch.items.map((item) => states[item]!)
+      const last = Slab.make("float32", [members.length, hidden])
+      const all = Slab.floats(prefilled[g]!)
+      batch.lengths.forEach((length, i) => {
+        const at = (i * batch.width + length - 1) * hidden
+        Slab.floats(last).set(all.subarray(at, at + hidden), i * hidden)
+      })
+      return { members, cache: caches[g]!, past: [...batch.lengths], last, live: new Set(members) }
+    })
+    while (open.length > 0) {
+      yield* Effect.forEach(
+        open,
+        Effect.fnUntraced(function* (group) {
+          const rows = yield* next(group.last)
+          const live = [...group.live]
+          const going = advance(
+            live,
+            live.map((state) => rows[group.members.indexOf(state)]!),
+            options,
+          )
+          group.live = new Set(going)
+          yield* options.onToken(live.length)
+        }),
+        { concurrency: size, discard: true },
+      )
+      open = open.filter((group) => group.live.size > 0)
+      const steps = open.map(({ cache, members, past }) => ({
+        cache,
+        past: [...past],
+        // A finished prompt keeps its row and repeats its last token; its numbers are no longer read.
+        tokens: Int32Array.from(members, ({ ids }) => ids.at(-1)!),
+      }))
+      const outs = yield* Forward.decode(runner, steps)
+      open = open.map((group, g) => ({
+        ...group,
+        past: group.past.map((n, i) => (group.live.has(group.members[i]!) ? n + 1 : n)),
+        last: { ...outs[g]!, dims: [group.members.length, hidden] },
+      }))
+    }
+  })
+
+/** Groups of at most `count` sequences of similar length. A lone one is its own company. */
+const split = (lengths: ReadonlyArray<number>, count: number): ReadonlyArray<Forward.Batch> => {
+  const order = lengths.map((_, i) => i).sort((a, b) => lengths[b]! - lengths[a]! || a - b)
+  const groups: Array<Forward.Batch> = []
+  for (let at = 0; at < order.length; at += count) {
+    const items = order.slice(at, at + count)
+    groups.push(Forward.batch(items.length === 1 ? [items[0]!, items[0]!] : items, lengths))
+  }
+  return groups
+}
+
+const uncached = <E>(runner: Forward.Runner<E>, states: ReadonlyArray<State>, next: Next, options: Options) =>
+  Effect.gen(function* () {
+    const { hidden } = runner.model.shape
+    let live = states
+    while (live.length > 0) {
+      const sequences = live.map(({ ids, tokens }) => Int32Array.from([...tokens, ...ids]))
+      const lengths = sequences.map((tokens) => tokens.length)
+      const groups = Forward.batches(lengths, 2048, Forward.ropeKey(runner.model))
+      const outs = yield* Forward.prefill(runner, sequences, groups, undefined, () => Effect.void)
+      const last = Slab.make("float32", [Math.max(Forward.FEWEST_ROWS, live.length), hidden])
+      groups.forEach((batch, g) =>
+        batch.items.forEach((item, i) => {
+          const at = (i * batch.width + batch.lengths[i]! - 1) * hidden
+          Slab.floats(last).set(Slab.floats(outs[g]!).subarray(at, at + hidden), item * hidden)
+        }),
+      )
+      const rows = yield* next(last)
+      yield* options.onToken(live.length)
+      live = advance(live, rows, options)
+    }
+  })

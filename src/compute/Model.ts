@@ -1,0 +1,131 @@
+/**
+ * A model ready to run: its family's description, where its weights come from, and which fake-quantizers are placed
+ * where. Graphs are drawn once per distinct setting and shared by all layers that have it; weights are fed to them.
+ */
+import * as Effect from "effect/Effect"
+import { createHash } from "node:crypto"
+import type { Family, Shape } from "../models/Family.ts"
+import { Block, type Hooks, plain } from "../onnx/Block.ts"
+import { type Activation, fakeQuant, type KeyValue } from "../onnx/FakeQuant.ts"
+import type { Graph } from "../onnx/Graph.ts"
+import * as Score from "../onnx/Score.ts"
+import type { Recipe } from "./Expand.ts"
+import { Pool, type WorkerError } from "./Pool.ts"
+import * as Slab from "./Slab.ts"
+
+export interface Model<E> {
+  readonly family: Family<unknown>
+  readonly config: unknown
+  readonly shape: Shape
+  /** How to make a tensor of the checkpoint, by the checkpoint's own name. */
+  readonly recipe: (
+    tensor: string,
+  ) => Effect.Effect<{ readonly recipe: Recipe; readonly dims: ReadonlyArray<number> }, E>
+  /** Fake-quantizers of linear inputs, by full site: `3.self_attn.q_proj`, `lm_head`. */
+  readonly activations: { readonly [site: string]: Activation }
+  /** Fake-quantizers of K and V, by layer. */
+  readonly keyValue: { readonly [layer: string]: KeyValue }
+}
+
+/** A graph as workers take it, and the weights it is to be fed with: graph input -> name within its prefix. */
+export interface Program {
+  readonly key: string
+  readonly graph: SharedArrayBuffer
+  readonly weights: ReadonlyArray<{ readonly input: string; readonly tensor: string }>
+}
+
+const program = (graph: Graph, weights: Program["weights"]): Program => {
+  const bytes = graph.toBytes()
+  const shared = new SharedArrayBuffer(bytes.byteLength)
+  new Uint8Array(shared).set(bytes)
+  return { key: createHash("sha256").update(bytes).digest("hex"), graph: shared, weights }
+}
+const named = (b: Block, prefix: string): Program["weights"] =>
+  b.weights.map(({ name }) => ({ input: prefix + name, tensor: name }))
+
+export const embedding = <E>(model: Model<E>): Program => {
+  const b = new Block(plain)
+  const tokens = b.graph.input("tokens", "int32", ["batch", "sequence"])
+  const hidden = model.family.embed(b, model.config, tokens)
+  b.graph.output("out", hidden, "float32", ["batch", "sequence", model.shape.hidden])
+  return program(b.graph, named(b, ""))
+}
+
+/** One decoder block with the given hooks. Weight names lack the layer's prefix. */
+export const block = <E>(model: Model<E>, hooks: Hooks): Program => {
+  const b = new Block(hooks)
+  const dims = ["batch", "sequence", model.shape.hidden]
+  const out = model.family.block(b, model.config, b.graph.input("hidden", "float32", dims))
+  b.graph.output("out", out, "float32", dims)
+  return program(b.graph, named(b, ""))
+}
+
+/** The fake-quantizers of one layer, sites without the layer's number. */
+export const layerHooks = <E>(model: Model<E>, layer: number): Hooks => {
+  const prefix = `${layer}.`
+  const activations = Object.fromEntries(
+    Object.entries(model.activations)
+      .filter(([site]) => site.startsWith(prefix))
+      .map(([site, quantizer]) => [site.slice(prefix.length), quantizer]),
+  )
+  return fakeQuant({ activations, keyValue: model.keyValue[layer] })
+}
+
+const head =
+  <E>(model: Model<E>, weights: Array<{ input: string; tensor: string }>): Score.Head =>
+  (graph, prefix, hidden) => {
+    const b = new Block(fakeQuant({ activations: model.activations, keyValue: undefined }), graph, prefix)
+    const logits = model.family.head(b, model.config, hidden)
+    weights.push(...named(b, prefix))
+    return logits
+  }
+
+/** The head with the reductions of `onnx/Score.ts`; inputs of a reference model carry its prefix. */
+export const scoring = <E, E2>(model: Model<E>, reference: Model<E2> | undefined): Program => {
+  const weights: Array<{ input: string; tensor: string }> = []
+  const other = reference && head(reference, weights)
+  const graph = Score.score(head(model, weights), model.shape.hidden, other)
+  return program(graph, weights)
+}
+
+/** The head alone, giving logits. */
+export const heading = <E>(model: Model<E>): Program => {
+  const weights: Array<{ input: string; tensor: string }> = []
+  return program(Score.logits(head(model, weights), model.shape.hidden, model.shape.vocabulary), weights)
+}
+
+/** Expand tensors into shared memory: graph input -> weight. `prefix` is the layer's, in the checkpoint. */
+export const load = <E>(
+  model: Model<E>,
+  weights: Program["weights"],
+  prefix: string,
+): Effect.Effect<{ readonly [input: string]: Slab.Slab }, E | WorkerError, Pool> =>
+  Effect.gen(function* () {
+    const pool = yield* Pool
+    const loaded = yield* Effect.forEach(
+      weights,
+      Effect.fnUntraced(function* ({ input, tensor }) {
+        const { dims, recipe } = yield* model.recipe(prefix + tensor)
+        const out = Slab.make("float32", dims)
+        yield* pool.call<void>(new URL("./Expand.ts", import.meta.url), "expand", { recipe, out })
+        return [input, out] as const
+      }),
+      { concurrency: pool.size },
+    )
+    return Object.fromEntries(loaded)
+  })
+
+/** Run a program on the next free worker. */
+export const run = (
+  program: Program,
+  feeds: { readonly [name: string]: Slab.Slab },
+  fetches: { readonly [name: string]: Slab.Slab },
+): Effect.Effect<void, WorkerError, Pool> =>
+  Effect.flatMap(Pool, (pool) =>
+    pool.call<void>(new URL("./Session.ts", import.meta.url), "run", {
+      key: program.key,
+      graph: program.graph,
+      feeds,
+      fetches,
+    }),
+  )

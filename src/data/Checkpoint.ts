@@ -1,0 +1,107 @@
+/**
+ * A checkpoint folder in the Hugging Face layout: config.json, tokenizer.json, and weights as model.safetensors or as
+ * several files with an index. What the folder holds and what the family's description asks for must be the same set
+ * of tensors: nothing is skipped, nothing is made up.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { existsSync, readFileSync } from "node:fs"
+import { basename, join } from "node:path"
+import * as Json from "./Json.ts"
+import * as Safetensors from "./Safetensors.ts"
+
+/** The folder is not a checkpoint, or not the one its config describes. */
+export class BadCheckpoint extends Schema.TaggedError<BadCheckpoint>()("BadCheckpoint", {
+  file: Schema.String,
+  reason: Schema.String,
+}) {
+  override get message() {
+    return `${this.file}: ${this.reason}`
+  }
+}
+
+/** Absolute paths by role; weight files in the order of their names. */
+export interface Files {
+  readonly config: string
+  readonly tokenizer: string
+  readonly tokenizerConfig: string | undefined
+  /** What `Safetensors.read` takes: the file, or the index. */
+  readonly weights: string
+}
+
+const need = (folder: string, name: string, hint: string): Effect.Effect<string, BadCheckpoint> =>
+  existsSync(join(folder, name))
+    ? Effect.succeed(join(folder, name))
+    : Effect.fail(new BadCheckpoint({ file: folder, reason: `no ${name}${hint}` }))
+
+/** The weights alone: the index where there is one, else the one file. */
+export const weights = (folder: string): Effect.Effect<string, BadCheckpoint> => {
+  const index = "model.safetensors.index.json"
+  return existsSync(join(folder, index))
+    ? Effect.succeed(join(folder, index))
+    : need(folder, "model.safetensors", ` and no ${index}; weights must be in safetensors`)
+}
+
+export const files = (folder: string): Effect.Effect<Files, BadCheckpoint> =>
+  Effect.gen(function* () {
+    const tokenizerConfig = join(folder, "tokenizer_config.json")
+    return {
+      config: yield* need(folder, "config.json", "; expected a folder in the Hugging Face layout"),
+      tokenizer: yield* need(folder, "tokenizer.json", " beside config.json; save the fast tokenizer into the folder"),
+      tokenizerConfig: existsSync(tokenizerConfig) ? tokenizerConfig : undefined,
+      weights: yield* weights(folder),
+    }
+  })
+
+/** A JSON object from a file. */
+export const readObject = (
+  file: string,
+): Effect.Effect<{ readonly [key: string]: unknown }, BadCheckpoint | Safetensors.Unreadable> =>
+  Effect.gen(function* () {
+    const text = yield* Effect.try({
+      try: () => readFileSync(file, "utf8"),
+      catch: (cause) => new Safetensors.Unreadable({ file, reason: (cause as Error).message }),
+    })
+    const parsed = Json.parse(text)
+    if ("problem" in parsed) return yield* new BadCheckpoint({ file, reason: parsed.problem })
+    if (!Json.isRecord(parsed.value)) return yield* new BadCheckpoint({ file, reason: "is not a JSON object" })
+    return parsed.value
+  })
+
+/**
+ * The entries of exactly the tensors in `expected` (name -> shape). Tensors whose name matches `ignored` may be there
+ * and are left out; anything else missing, extra, misshapen or of a type that is no weight is an error.
+ */
+export const match = (
+  weights: string,
+  catalog: Safetensors.Catalog,
+  expected: ReadonlyMap<string, ReadonlyArray<number>>,
+  ignored: RegExp,
+): Effect.Effect<ReadonlyMap<string, Safetensors.Entry>, BadCheckpoint | Safetensors.UnsupportedDtype> =>
+  Effect.gen(function* () {
+    const file = basename(weights)
+    const missing = [...expected.keys()].filter((name) => !catalog.has(name))
+    const extra = [...catalog.keys()].filter((name) => !expected.has(name) && !ignored.test(name))
+    const list = (names: ReadonlyArray<string>) =>
+      names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "")
+    if (missing.length + extra.length > 0) {
+      const parts = [
+        missing.length > 0 ? `lacks ${list(missing)}, which config.json asks for` : undefined,
+        extra.length > 0 ? `has ${list(extra)}, which the architecture has no place for` : undefined,
+      ]
+      return yield* new BadCheckpoint({ file: weights, reason: parts.filter((p) => p !== undefined).join("; and it ") })
+    }
+    const entries = new Map<string, Safetensors.Entry>()
+    for (const [name, shape] of expected) {
+      const entry = catalog.get(name)!
+      if (entry.shape.join() !== shape.join()) {
+        const reason = `tensor ${name} is [${entry.shape.join(", ")}]; config.json makes it [${shape.join(", ")}]`
+        return yield* new BadCheckpoint({ file: weights, reason })
+      }
+      if (!Safetensors.isWeight(entry.dtype)) {
+        return yield* new Safetensors.UnsupportedDtype({ file, tensor: name, dtype: entry.dtype })
+      }
+      entries.set(name, entry)
+    }
+    return entries
+  })

@@ -1,0 +1,150 @@
+/**
+ * Llama (Touvron et al. 2023) and everything that shares its block: Llama 1/2/3.x, Vicuna, LongChat, TinyLlama, SmolLM.
+ * Follows `modeling_llama.py` and `modeling_rope_utils.py` of Hugging Face transformers.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Rope from "../math/Rope.ts"
+import * as Family from "./Family.ts"
+
+const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+const RopeSettings = Schema.Struct({
+  rope_theta: Schema.optionalKey(Schema.Finite),
+  rope_type: Schema.optionalKey(Schema.String),
+  type: Schema.optionalKey(Schema.String),
+  factor: Schema.optionalKey(Schema.Finite),
+  low_freq_factor: Schema.optionalKey(Schema.Finite),
+  high_freq_factor: Schema.optionalKey(Schema.Finite),
+  original_max_position_embeddings: Schema.optionalKey(Positive),
+})
+
+const Config = Schema.Struct({
+  hidden_size: Positive,
+  intermediate_size: Positive,
+  num_hidden_layers: Positive,
+  num_attention_heads: Positive,
+  num_key_value_heads: Schema.optionalKey(Schema.NullOr(Positive)),
+  head_dim: Schema.optionalKey(Schema.NullOr(Positive)),
+  vocab_size: Positive,
+  max_position_embeddings: Positive,
+  rms_norm_eps: Schema.Finite,
+  hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
+  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  attention_bias: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  mlp_bias: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  rope_theta: Schema.optionalKey(Schema.Finite),
+  /** The older spelling. */
+  rope_scaling: Schema.optionalKey(Schema.NullOr(RopeSettings)),
+  /** The newer spelling, which holds theta too. */
+  rope_parameters: Schema.optionalKey(Schema.NullOr(RopeSettings)),
+}).check(
+  Schema.makeFilter((c) =>
+    c.num_attention_heads % (c.num_key_value_heads ?? c.num_attention_heads) === 0
+      ? undefined
+      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
+  ),
+  Schema.makeFilter((c) =>
+    c.head_dim != null || c.hidden_size % c.num_attention_heads === 0
+      ? undefined
+      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}; give head_dim`,
+  ),
+  Schema.makeFilter((c) => {
+    const settings = c.rope_parameters ?? c.rope_scaling ?? {}
+    const type = settings.rope_type ?? settings.type ?? "default"
+    const needs: ReadonlyArray<keyof typeof settings> | undefined = {
+      default: [],
+      linear: ["factor"] as const,
+      dynamic: ["factor"] as const,
+      llama3: ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"] as const,
+    }[type]
+    if (needs === undefined) return `unknown rope type '${type}'; known: default, linear, dynamic, llama3`
+    const missing = needs.filter((key) => settings[key] === undefined)
+    return missing.length === 0 ? undefined : `rope type '${type}' needs ${missing.join(", ")}`
+  }),
+)
+type Config = typeof Config.Type
+
+const heads = (c: Config) => ({
+  query: c.num_attention_heads,
+  keyValue: c.num_key_value_heads ?? c.num_attention_heads,
+  dim: c.head_dim ?? c.hidden_size / c.num_attention_heads,
+})
+
+const rope = (c: Config): Rope.Rope => {
+  const settings = c.rope_parameters ?? c.rope_scaling ?? {}
+  const theta = settings.rope_theta ?? c.rope_theta ?? 10_000
+  const factor = settings.factor ?? 1
+  const original = settings.original_max_position_embeddings ?? c.max_position_embeddings
+  switch (settings.rope_type ?? settings.type ?? "default") {
+    case "linear":
+      return { type: "linear", theta, factor }
+    case "dynamic":
+      return { type: "dynamic", theta, factor, context: c.max_position_embeddings }
+    case "llama3":
+      return {
+        type: "llama3",
+        theta,
+        factor,
+        lowFrequencyFactor: settings.low_freq_factor!,
+        highFrequencyFactor: settings.high_freq_factor!,
+        originalContext: original,
+      }
+    default:
+      return { type: "default", theta }
+  }
+}
+
+export default Family.make<Config>({
+  config: Config,
+  shape: (c) => ({
+    layers: c.num_hidden_layers,
+    hidden: c.hidden_size,
+    vocabulary: c.vocab_size,
+    heads: heads(c),
+    context: c.max_position_embeddings,
+  }),
+  rope: (c, length) => Rope.tables(rope(c), heads(c).dim, length),
+  ropeDependsOnLength: (c, length) => rope(c).type === "dynamic" && length > c.max_position_embeddings,
+
+  embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
+
+  block: (b, c, hidden) => {
+    const { dim, keyValue, query } = heads(c)
+    const attention = { bias: c.attention_bias }
+    const mlp = { bias: c.mlp_bias }
+
+    const x = b.flatten(hidden, c.hidden_size)
+    const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x)
+    const q = b.linear("self_attn.q_proj", [query * dim, c.hidden_size], a, attention)
+    const k = b.linear("self_attn.k_proj", [keyValue * dim, c.hidden_size], a, attention)
+    const v = b.linear("self_attn.v_proj", [keyValue * dim, c.hidden_size], a, attention)
+    const mixed = b.attention(
+      b.unflatten(q, query * dim, hidden),
+      b.unflatten(k, keyValue * dim, hidden),
+      b.unflatten(v, keyValue * dim, hidden),
+      { query, keyValue, dim },
+    )
+    const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), attention)
+    const h = b.add(x, o)
+
+    const m = b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, h)
+    const gate = b.silu(b.linear("mlp.gate_proj", [c.intermediate_size, c.hidden_size], m, mlp))
+    const up = b.linear("mlp.up_proj", [c.intermediate_size, c.hidden_size], m, mlp)
+    const down = b.linear("mlp.down_proj", [c.hidden_size, c.intermediate_size], b.multiply(gate, up), mlp)
+    return b.unflatten(b.add(h, down), c.hidden_size, hidden)
+  },
+
+  head: (b, c, hidden) =>
+    b.linear(
+      "lm_head",
+      [c.vocab_size, c.hidden_size],
+      b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden),
+      c.tie_word_embeddings ? { bias: false, weight: "model.embed_tokens.weight" } : { bias: false },
+    ),
+
+  prefix: (layer) => `model.layers.${layer}.`,
+  ignored: (c) =>
+    c.tie_word_embeddings
+      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
+      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+})
