@@ -173,30 +173,41 @@ const frame = <E>(
 }
 
 /** `rows` are tokens [batch, width]; the result is their embedding. */
-const embed = <E>(runner: Runner<E>, rows: Int32Array, count: number, width: number) =>
+const embed = <E>(
+  runner: Runner<E>,
+  weights: { readonly [input: string]: Slab.Slab },
+  rows: Int32Array,
+  count: number,
+  width: number,
+) =>
   Effect.gen(function* () {
     const out = Slab.make("float32", [count, width, runner.model.shape.hidden])
-    const weights = yield* runner.embeddingWeights
     yield* Model.run(runner.embedding, { ...weights, tokens: Slab.ints([count, width], rows) }, { out })
     return out
   })
 
-/** All flows through all blocks. */
-const through = <E>(runner: Runner<E>, flows: ReadonlyArray<Flow>, onBlock: (layer: number) => Effect.Effect<void>) =>
+/** All flows through all blocks. `extra` are more outputs of block and flow, to be fetched in the same run. */
+const through = <E>(
+  runner: Runner<E>,
+  flows: ReadonlyArray<Flow>,
+  block: (layer: number) => Model.Program,
+  extra: (layer: number, flow: number) => { readonly [output: string]: Slab.Slab },
+  onBlock: (layer: number) => Effect.Effect<void>,
+) =>
   Effect.gen(function* () {
     const { size } = yield* Pool
     const { layers } = runner.model.shape
     let weights = yield* runner.weights(0)
     for (let layer = 0; layer < layers; layer++) {
-      const program = runner.block(layer)
+      const program = block(layer)
       const current = weights
       const compute = Effect.forEach(
         flows,
-        Effect.fnUntraced(function* (flow) {
+        Effect.fnUntraced(function* (flow, f) {
           const cache = flow.frame.cache?.[layer]
           const past = cache && { pastKey: cache.key, pastValue: cache.value }
           const feeds = { ...current, ...flow.frame.feeds, ...past, hidden: flow.hidden }
-          yield* Model.run(program, feeds, { out: flow.spare, ...cache })
+          yield* Model.run(program, feeds, { out: flow.spare, ...cache, ...extra(layer, f) })
           ;[flow.hidden, flow.spare] = [flow.spare, flow.hidden]
         }),
         { concurrency: size, discard: true },
@@ -226,19 +237,62 @@ export const prefill = <E>(
   onBlock: (layer: number) => Effect.Effect<void>,
 ): Effect.Effect<ReadonlyArray<Slab.Slab>, E | WorkerError, Pool> =>
   Effect.gen(function* () {
-    const flows: Array<Flow> = []
-    for (const [i, batch] of groups.entries()) {
-      const count = batch.items.length
-      const hidden = yield* embed(runner, rowsOf(batch, sequences), count, batch.width)
-      const zeros = batch.items.map(() => 0)
-      flows.push({
-        frame: frame(runner, zeros, batch.lengths, batch.width, caches?.[i]),
-        hidden,
-        spare: Slab.make("float32", hidden.dims),
-      })
-    }
-    yield* through(runner, flows, onBlock)
+    const flows = yield* begin(runner, sequences, groups, caches)
+    yield* through(runner, flows, runner.block, () => ({}), onBlock)
     return flows.map((flow) => flow.hidden)
+  })
+
+const begin = <E>(
+  runner: Runner<E>,
+  sequences: ReadonlyArray<Int32Array>,
+  groups: ReadonlyArray<Batch>,
+  caches: ReadonlyArray<ReadonlyArray<LayerCache>> | undefined,
+) =>
+  Effect.flatMap(runner.embeddingWeights, (weights) =>
+    Effect.forEach(
+      groups,
+      Effect.fnUntraced(function* (batch, i) {
+        const count = batch.items.length
+        const hidden = yield* embed(runner, weights, rowsOf(batch, sequences), count, batch.width)
+        const zeros = batch.items.map(() => 0)
+        const flow: Flow = {
+          frame: frame(runner, zeros, batch.lengths, batch.width, caches?.[i]),
+          hidden,
+          spare: Slab.make("float32", hidden.dims),
+        }
+        return flow
+      }),
+    ),
+  )
+
+/**
+ * Whole sequences through all blocks, each drawn as `program`: `fetches` makes the slabs for its further outputs for a
+ * batch of so many sequences, `seen` gets those of all batches after each block.
+ */
+export const observe = <E>(
+  runner: Runner<E>,
+  program: Model.Program,
+  sequences: ReadonlyArray<Int32Array>,
+  groups: ReadonlyArray<Batch>,
+  watch: {
+    readonly fetches: (count: number) => { readonly [output: string]: Slab.Slab }
+    readonly seen: (
+      layer: number,
+      results: ReadonlyArray<{ readonly [output: string]: Slab.Slab }>,
+    ) => Effect.Effect<void>
+  },
+): Effect.Effect<void, E | WorkerError, Pool> =>
+  Effect.gen(function* () {
+    const flows = yield* begin(runner, sequences, groups, undefined)
+    const results = groups.map(({ items }) => watch.fetches(items.length))
+    const fetches = (_layer: number, flow: number) => results[flow]!
+    yield* through(
+      runner,
+      flows,
+      () => program,
+      fetches,
+      (layer) => watch.seen(layer, results),
+    )
   })
 
 /**
@@ -255,8 +309,9 @@ export const decode = <E>(
 ): Effect.Effect<ReadonlyArray<Slab.Slab>, E | WorkerError, Pool> =>
   Effect.gen(function* () {
     const flows: Array<Flow> = []
+    const weights = yield* runner.embeddingWeights
     for (const { cache, past, tokens } of steps) {
-      const hidden = yield* embed(runner, tokens, tokens.length, 1)
+      const hidden = yield* embed(runner, weights, tokens, tokens.length, 1)
       const ones = past.map(() => 1)
       flows.push({
         frame: frame(runner, past, ones, 1, cache),
@@ -264,6 +319,12 @@ export const decode = <E>(
         spare: Slab.make("float32", hidden.dims),
       })
     }
-    yield* through(runner, flows, () => Effect.void)
+    yield* through(
+      runner,
+      flows,
+      runner.block,
+      () => ({}),
+      () => Effect.void,
+    )
     return flows.map((flow) => flow.hidden)
   })

@@ -16,22 +16,24 @@ export interface Prompt {
   /** Of this prompt's own draws; unused when greedy. */
   readonly seed: bigint
 }
-export interface Options {
+export interface Options<E, R> {
   readonly maxTokens: number
   readonly sampling: Sampling.Settings
-  /** Asked after each token: is the continuation complete? It keeps the token that completed it. */
-  readonly stop: (continuation: ReadonlyArray<number>) => boolean
+  /** Asked after each token: which continuations are complete? They keep the token that completed them. */
+  readonly finished: (
+    continuations: ReadonlyArray<ReadonlyArray<number>>,
+  ) => Effect.Effect<ReadonlyArray<boolean>, E, R>
   /** Bytes that the caches of prompts under way may take. */
   readonly memory: number
   readonly onToken: (count: number) => Effect.Effect<void>
 }
 
 /** The continuation of each prompt, in order. */
-export const generate = <E>(
+export const generate = <E, E2, R>(
   runner: Forward.Runner<E>,
   prompts: ReadonlyArray<Prompt>,
-  options: Options,
-): Effect.Effect<ReadonlyArray<Int32Array>, E | WorkerError, Pool> =>
+  options: Options<E2, R>,
+): Effect.Effect<ReadonlyArray<Int32Array>, E | E2 | WorkerError, Pool | R> =>
   Effect.gen(function* () {
     const { model } = runner
     const lengths = prompts.map(({ tokens }) => tokens.length)
@@ -79,19 +81,27 @@ const head = <E>(model: Model.Model<E>): Effect.Effect<Next, E | WorkerError, Po
   })
 
 /** Draw one token for each state from its row; gives those that go on. */
-const advance = (states: ReadonlyArray<State>, rows: ReadonlyArray<Float32Array>, options: Options) =>
-  states.filter((state, i) => {
-    const step = state.ids.length
-    // A draw depends on the prompt's seed and the step alone.
-    const random = Random.make(state.seed + BigInt(step) * 0x9e37_79b9_7f4a_7c15n)
-    state.ids.push(Sampling.sample(rows[i]!, options.sampling, random))
-    return step + 1 < options.maxTokens && !options.stop(state.ids)
+const advance = <E, R>(states: ReadonlyArray<State>, rows: ReadonlyArray<Float32Array>, options: Options<E, R>) =>
+  Effect.gen(function* () {
+    states.forEach(({ ids, seed }, i) => {
+      // A draw depends on the prompt's seed and the step alone.
+      const random = Random.make(seed + BigInt(ids.length) * 0x9e37_79b9_7f4a_7c15n)
+      ids.push(Sampling.sample(rows[i]!, options.sampling, random))
+    })
+    yield* options.onToken(states.length)
+    const finished = yield* options.finished(states.map(({ ids }) => ids))
+    return states.filter(({ ids }, i) => ids.length < options.maxTokens && !finished[i])
   })
 
 /** Prompts that decode in one call. */
 const GROUP = 64
 
-const cached = <E>(runner: Forward.Runner<E>, states: ReadonlyArray<State>, next: Next, options: Options) =>
+const cached = <E, E2, R>(
+  runner: Forward.Runner<E>,
+  states: ReadonlyArray<State>,
+  next: Next,
+  options: Options<E2, R>,
+) =>
   Effect.gen(function* () {
     const { size } = yield* Pool
     const { hidden } = runner.model.shape
@@ -119,13 +129,8 @@ const cached = <E>(runner: Forward.Runner<E>, states: ReadonlyArray<State>, next
         Effect.fnUntraced(function* (group) {
           const rows = yield* next(group.last)
           const live = [...group.live]
-          const going = advance(
-            live,
-            live.map((state) => rows[group.members.indexOf(state)]!),
-            options,
-          )
-          group.live = new Set(going)
-          yield* options.onToken(live.length)
+          const read = live.map((state) => rows[group.members.indexOf(state)]!)
+          group.live = new Set(yield* advance(live, read, options))
         }),
         { concurrency: size, discard: true },
       )
@@ -156,7 +161,12 @@ const split = (lengths: ReadonlyArray<number>, count: number): ReadonlyArray<For
   return groups
 }
 
-const uncached = <E>(runner: Forward.Runner<E>, states: ReadonlyArray<State>, next: Next, options: Options) =>
+const uncached = <E, E2, R>(
+  runner: Forward.Runner<E>,
+  states: ReadonlyArray<State>,
+  next: Next,
+  options: Options<E2, R>,
+) =>
   Effect.gen(function* () {
     const { hidden } = runner.model.shape
     let live = states
@@ -173,7 +183,6 @@ const uncached = <E>(runner: Forward.Runner<E>, states: ReadonlyArray<State>, ne
         }),
       )
       const rows = yield* next(last)
-      yield* options.onToken(live.length)
-      live = advance(live, rows, options)
+      live = yield* advance(live, rows, options)
     }
   })

@@ -64,11 +64,11 @@ export const make = Effect.fn("Tokenizer.make")(function* (
 ) {
   const config = files.config === undefined ? {} : yield* parse("tokenizer_config.json", files.config)
   const tokenizer = yield* parse("tokenizer.json", files.tokenizer)
+  yield* checkVocabulary(tokenizer, model.vocab_size)
   const encoder = yield* Effect.try({
     try: () => new Encoder(tokenizer, config),
     catch: (cause) => new BadTokenizer({ file: "tokenizer.json", reason: (cause as Error).message }),
   })
-  yield* checkVocabulary(encoder, model.vocab_size)
   const named = (key: string) => encoder.token_to_id(contentOf(config[key]) ?? "")
   const eos = model.eos_token_id ?? named("eos_token")
   return {
@@ -94,9 +94,28 @@ const contentOf = (token: unknown): string | undefined => {
   return typeof content === "string" ? content : undefined
 }
 
-const checkVocabulary = Effect.fnUntraced(function* (encoder: Encoder, vocabulary: number) {
-  for (const [token, id] of encoder.get_vocab(true)) {
-    if (id >= vocabulary) return yield* new VocabularyMismatch({ token, id, vocabulary })
+/** Every token with its id: the vocabulary is a table, or for Unigram a list; added tokens stand beside it. */
+const tokensOf = (tokenizer: { readonly [key: string]: unknown }): ReadonlyArray<readonly [string, unknown]> => {
+  const { added_tokens: added, model } = tokenizer
+  const vocab = Json.isRecord(model) ? model["vocab"] : undefined
+  const own = Array.isArray(vocab)
+    ? vocab.map((entry, id) => [String(entry), id] as const)
+    : Object.entries(vocab ?? {})
+  const others = Array.isArray(added) ? added.filter(Json.isRecord) : []
+  return [...own, ...others.map(({ content, id }) => [String(content), id] as const)]
+}
+
+/** Before anything is built from the ids. */
+const checkVocabulary = Effect.fnUntraced(function* (
+  tokenizer: { readonly [key: string]: unknown },
+  vocabulary: number,
+) {
+  for (const [token, id] of tokensOf(tokenizer)) {
+    if (!Number.isSafeInteger(id) || (id as number) < 0) {
+      const reason = `the id of ${JSON.stringify(token)} is ${JSON.stringify(id)}; expected a whole number`
+      return yield* new BadTokenizer({ file: "tokenizer.json", reason })
+    }
+    if ((id as number) >= vocabulary) return yield* new VocabularyMismatch({ token, id: id as number, vocabulary })
   }
 })
 

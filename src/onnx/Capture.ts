@@ -12,6 +12,9 @@ import type { Value } from "./Graph.ts"
 export const MOMENTS = ["s1", "s2", "s3", "s4"] as const
 export const STATISTICS = ["min", "max", ...MOMENTS] as const
 
+/** Sites of the cache rather than of a linear. */
+export const isCache = (site: string): boolean => site === "key" || site === "value"
+
 /** One captured tensor: the sites that share it, and its channels. */
 export interface Tap {
   readonly sites: Array<string>

@@ -33,7 +33,7 @@ const continuations = (model: Model.Model<never>, prompts: ReadonlyArray<Int32Ar
     {
       maxTokens: STEPS,
       sampling: { temperature: 0, topK: 0, topP: 1 },
-      stop: () => false,
+      finished: (sequences) => Effect.succeed(sequences.map(() => false)),
       memory: 1 << 28,
       onToken: () => Effect.void,
     },

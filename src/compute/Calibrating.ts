@@ -1,0 +1,99 @@
+/**
+ * One pass over calibration text, block by block, with everything reduced inside the graph: what comes out is a few
+ * vectors per site and sequence, added up in the order of the sequences. Memory does not grow with the text beyond its
+ * hidden states.
+ */
+import * as Effect from "effect/Effect"
+import * as Statistics from "../math/Statistics.ts"
+import * as Capture from "../onnx/Capture.ts"
+import * as Forward from "./Forward.ts"
+import * as Model from "./Model.ts"
+import type { Pool, WorkerError } from "./Pool.ts"
+import * as Slab from "./Slab.ts"
+
+export interface Site {
+  readonly sums: Statistics.Sums
+  /** Xᵀ X over all tokens, [channels, channels]. */
+  readonly gram: Float64Array | undefined
+}
+
+/**
+ * Statistics by full site (`3.self_attn.q_proj`, `3.key`, `3.value`). All `sequences` have the same length.
+ * Sites that read the same tensor share one object.
+ */
+export const calibrate = <E>(
+  model: Model.Model<E>,
+  sequences: ReadonlyArray<Int32Array>,
+  gram: boolean,
+  tokensPerBatch: number,
+  onBlock: (layer: number) => Effect.Effect<void>,
+): Effect.Effect<ReadonlyMap<string, Site>, E | WorkerError, Pool> =>
+  Effect.gen(function* () {
+    const sites = new Map<string, Site>()
+    const { hooks, taps } = Capture.capture(gram)
+    const program = Model.block(model, hooks)
+    const lengths = sequences.map((tokens) => tokens.length)
+    // A Gram matrix per sequence and site is large: one sequence at a time.
+    const groups = Forward.batches(lengths, gram ? 1 : tokensPerBatch, () => 0)
+    yield* Forward.observe(Forward.runner(model, false), program, sequences, groups, {
+      fetches: (count) => outputs(taps, count, gram),
+      seen: (layer, results) =>
+        Effect.andThen(
+          Effect.sync(() => {
+            for (const { channels, sites: names } of taps) {
+              const site = total(names[0]!, channels, lengths[0]!, groups, results)
+              for (const name of names) sites.set(`${layer}.${name}`, site)
+            }
+          }),
+          onBlock(layer),
+        ),
+    })
+    return sites
+  })
+
+type Results = ReadonlyArray<{ readonly [output: string]: Slab.Slab }>
+
+const outputs = (taps: ReadonlyArray<Capture.Tap>, count: number, gram: boolean) =>
+  Object.fromEntries(
+    taps.flatMap(({ channels, sites }) => [
+      ...Capture.STATISTICS.map((name) => [`${sites[0]}|${name}`, Slab.make("float32", [count, channels])] as const),
+      ...(gram && !Capture.isCache(sites[0]!)
+        ? [[`${sites[0]}|gram`, Slab.make("float32", [count, channels, channels])] as const]
+        : []),
+    ]),
+  )
+
+/** Add up one site's rows, sequence by sequence in the caller's order. */
+const total = (
+  name: string,
+  channels: number,
+  length: number,
+  groups: ReadonlyArray<Forward.Batch>,
+  results: Results,
+): Site => {
+  const place = new Map<number, readonly [group: number, row: number]>()
+  groups.forEach((batch, g) => batch.items.forEach((item, row) => place.set(item, [g, row])))
+  let sums = Statistics.empty(channels)
+  const first = results[0]![`${name}|gram`]
+  const gram = first && new Float64Array(channels * channels)
+  for (let item = 0; item < place.size; item++) {
+    const [g, row] = place.get(item)!
+    const part = (statistic: string) => Slab.floats(Slab.rows(results[g]![`${name}|${statistic}`]!, row, 1))
+    const [min, max] = [part("min"), part("max")]
+    sums = Statistics.add(sums, {
+      count: length,
+      min,
+      max,
+      absmax: min.map((low, c) => Math.max(Math.abs(low), Math.abs(max[c]!))),
+      sum: part("s1"),
+      sum2: part("s2"),
+      sum3: part("s3"),
+      sum4: part("s4"),
+    })
+    if (gram) {
+      const product = part("gram")
+      for (let i = 0; i < gram.length; i++) gram[i]! += product[i]!
+    }
+  }
+  return { sums, gram }
+}

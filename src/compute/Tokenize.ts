@@ -1,0 +1,38 @@
+/** Runs in a worker: text to tokens and back. Encoding a long text would otherwise hold up the main thread. */
+import * as Effect from "effect/Effect"
+import * as Tokenizer from "../data/Tokenizer.ts"
+
+export interface Files {
+  /** Identifies the tokenizer: equal keys mean equal files. */
+  readonly key: string
+  readonly tokenizer: SharedArrayBuffer
+  readonly config: SharedArrayBuffer | undefined
+  readonly model: Tokenizer.ModelTokens
+}
+
+const made = new Map<string, Promise<Tokenizer.Tokenizer>>()
+
+const open = ({ config, key, model, tokenizer }: Files) => {
+  const known = made.get(key)
+  if (known) return known
+  const files = { tokenizer: new Uint8Array(tokenizer), config: config && new Uint8Array(config) }
+  const fresh = Effect.runPromise(Tokenizer.make(files, model))
+  made.set(key, fresh)
+  return fresh
+}
+
+export const encode = async ({ files, texts }: { readonly files: Files; readonly texts: ReadonlyArray<string> }) => {
+  const { encode } = await open(files)
+  return Effect.runPromise(Effect.forEach(texts, encode))
+}
+
+export const decode = async ({
+  files,
+  sequences,
+}: {
+  readonly files: Files
+  readonly sequences: ReadonlyArray<ReadonlyArray<number>>
+}) => {
+  const { decode } = await open(files)
+  return sequences.map((ids) => decode(ids))
+}

@@ -1,0 +1,36 @@
+/**
+ * Prompts and their continuations as token requests. A continuation's tokens are what encoding prompt and continuation
+ * together adds to the prompt's own tokens, as in lm-evaluation-harness (`_encode_pair`): tokenizers that put a mark
+ * before the first word would otherwise see a first word twice.
+ */
+import * as Effect from "effect/Effect"
+import type { Request } from "../compute/Scoring.ts"
+import { type Subject, type Unscorable, unscorable } from "./Scorer.ts"
+
+export interface Pair {
+  readonly prompt: string
+  readonly continuation: string
+}
+
+/** A sequence begins with BOS where the model has one. */
+const begin = (bos: number | null, tokens: Int32Array): Int32Array =>
+  bos === null ? tokens : Int32Array.from([bos, ...tokens])
+
+/** One request per pair; `bos` is left out for models that have none. */
+export const requests = <E, R>(
+  pairs: ReadonlyArray<Pair>,
+  subject: Subject<E, R>,
+): Effect.Effect<ReadonlyArray<Request>, E | Unscorable, R> =>
+  Effect.gen(function* () {
+    const space = pairs.map(({ prompt }) => prompt.length - prompt.trimEnd().length)
+    const prompts = pairs.map(({ prompt }, i) => prompt.slice(0, prompt.length - space[i]!))
+    const heads = yield* subject.encode(prompts)
+    const wholes = yield* subject.encode(pairs.map(({ continuation, prompt }) => prompt + continuation))
+    return yield* Effect.forEach(pairs, ({ continuation }, i) => {
+      const head = begin(subject.bos, heads[i]!)
+      const tokens = begin(subject.bos, wholes[i]!)
+      return tokens.length > head.length && head.length > 0
+        ? Effect.succeed({ tokens, from: head.length })
+        : Effect.fail(unscorable(`item ${i}: ${JSON.stringify(continuation)} after the prompt adds no token to score`))
+    })
+  })

@@ -1,0 +1,107 @@
+/** The work of `calibrate`: sequences at seeded random places, one pass, statistics kept as float32 vectors. */
+import * as Effect from "effect/Effect"
+import * as Calibrating from "../src/compute/Calibrating.ts"
+import * as Items from "../src/data/Items.ts"
+import type { Blob } from "../src/engine/Artifact.ts"
+import { StageFailure } from "../src/engine/Problem.ts"
+import type { Context } from "../src/engine/Stage.ts"
+import type { Statistic } from "../src/methods/Method.ts"
+import * as Random from "../src/math/Random.ts"
+import * as Moments from "../src/math/Statistics.ts"
+import type * as Model from "./Model.ts"
+import * as Runtime from "./Runtime.ts"
+import type * as Statistics from "./Statistics.ts"
+
+interface Params {
+  readonly field: string
+  readonly sequences: number
+  readonly length: number
+  readonly bos: boolean
+  readonly collect: ReadonlyArray<Statistic>
+  readonly batch_tokens: number
+}
+
+export const calibrate = Effect.fnUntraced(function* (
+  params: Params,
+  { model }: { readonly model: Model.Value },
+  context: Context,
+) {
+  const runtime = yield* Runtime.open(model, context)
+  const { path } = context.sources["text"]!
+  const items = yield* Effect.mapError(
+    Items.read(path, undefined),
+    ({ message }) => new StageFailure({ reason: message }),
+  )
+  const texts = items.map((item) => item[params.field])
+  const missing = texts.findIndex((text) => typeof text !== "string")
+  if (missing >= 0) {
+    const reason = `${path}: item ${missing} has no text '${params.field}'; it has ${Object.keys(items[missing]!).join(", ")}; say which with field`
+    return yield* new StageFailure({ reason })
+  }
+  if (params.bos && runtime.bos === null) {
+    return yield* new StageFailure({ reason: "the model has no BOS token; set bos: false" })
+  }
+  const tokens = yield* runtime.encode([texts.join("\n\n")])
+  const sequences = yield* sample(tokens[0]!, params, params.bos ? runtime.bos! : undefined, context.seed, path)
+  const total = sequences.length * params.length
+  const { layers } = runtime.model.shape
+  const sites = yield* Runtime.worked(
+    Calibrating.calibrate(runtime.model, sequences, params.collect.includes("gram"), params.batch_tokens, (layer) =>
+      context.progress(Math.round((total * (layer + 1)) / layers), total, "tokens"),
+    ),
+  )
+
+  const vector = (values: ReadonlyArray<number> | Float64Array) =>
+    context.put(new Uint8Array(Float32Array.from(values).buffer))
+  const entries: Array<readonly [string, Statistics.Value["sites"][string]]> = []
+  for (const [name, { gram, sums }] of sites) {
+    const perChannel = Moments.perChannel(sums)
+    const { absmax, kurtosis, max, min, std } = Moments.overall(sums)
+    const kept: { [S in Exclude<Statistic, "gram">]?: Blob } = {}
+    for (const statistic of params.collect) {
+      if (statistic !== "gram") kept[statistic] = yield* vector(perChannel.map((moments) => moments[statistic]))
+    }
+    entries.push([
+      name,
+      {
+        tokens: sums.count,
+        absmax,
+        std,
+        kurtosis,
+        min,
+        max,
+        channels: perChannel.length,
+        perChannel: kept,
+        ...(gram && { gram: yield* vector(gram) }),
+      },
+    ])
+  }
+  const value: Statistics.Value = {
+    family: model.family,
+    collected: [...params.collect],
+    sites: Object.fromEntries(entries),
+  }
+  return value
+})
+
+/** `sequences` windows of the text at seeded random places, in the order drawn; they may overlap. */
+const sample = (
+  text: Int32Array,
+  { length, sequences }: Params,
+  bos: number | undefined,
+  seed: bigint,
+  path: string,
+): Effect.Effect<ReadonlyArray<Int32Array>, StageFailure> => {
+  const held = length - (bos === undefined ? 0 : 1)
+  if (text.length < held) {
+    const reason = `${path} has ${text.length} tokens, fewer than one sequence of ${held}; use more text or a smaller length`
+    return Effect.fail(new StageFailure({ reason }))
+  }
+  const random = Random.make(seed)
+  return Effect.succeed(
+    Array.from({ length: sequences }, () => {
+      const start = random.below(text.length - held + 1)
+      return Int32Array.from([...(bos === undefined ? [] : [bos]), ...text.subarray(start, start + held)])
+    }),
+  )
+}

@@ -1,0 +1,190 @@
+/** The work of `quantize`: one work unit per tensor, so that a changed selector requantizes only what it covers. */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { Pool } from "../src/compute/Pool.ts"
+import type { QuantizeArgument, Quantized } from "../src/compute/Quantizing.ts"
+import * as Artifact from "../src/engine/Artifact.ts"
+import { StageFailure } from "../src/engine/Problem.ts"
+import type { Context } from "../src/engine/Stage.ts"
+import * as Family from "../src/models/Family.ts"
+import type { Statistic } from "../src/methods/Method.ts"
+import * as Model from "./Model.ts"
+import * as Plugin from "./Plugin.ts"
+import * as Runtime from "./Runtime.ts"
+import * as Select from "./Select.ts"
+import * as Setting from "./Setting.ts"
+import type * as Statistics from "./Statistics.ts"
+
+const failing = <A, R>(effect: Effect.Effect<A, { readonly message: string }, R>): Effect.Effect<A, StageFailure, R> =>
+  Effect.mapError(effect, ({ message }) => new StageFailure({ reason: message }))
+
+const Unit = Schema.Struct({
+  codes: Artifact.Blob,
+  scales: Artifact.Blob,
+  zeros: Artifact.Blob,
+  error: Schema.Struct({ relativeMse: Schema.Finite, sqnr: Schema.NullOr(Schema.Finite), max: Schema.Finite }),
+})
+
+export const quantize = Effect.fnUntraced(function* (
+  params: Select.Params,
+  { model, stats }: { readonly model: Model.Value; readonly stats: Statistics.Value | undefined },
+  context: Context,
+) {
+  const runtime = yield* Runtime.open(model, context)
+  const outline = Family.outline(runtime.model.family, runtime.model.config)
+  const selection = yield* failing(Select.select(params, outline))
+  const pool = yield* Pool
+  const code = { ...model.code }
+  const tensors = { ...model.tensors }
+  const quantized = new Map<string, { readonly label: string; readonly error: (typeof Unit.Type)["error"] }>()
+
+  /** The statistics a method wants of a site, as float32 vectors. */
+  const statisticsOf = (site: string, wants: ReadonlyArray<Statistic>) =>
+    Effect.gen(function* () {
+      const seen = stats?.sites[site]
+      const found: { [S in Statistic]?: Artifact.Blob } = {
+        ...seen?.perChannel,
+        ...(seen?.gram && { gram: seen.gram }),
+      }
+      const entries: Array<readonly [Statistic, Float32Array]> = []
+      const blobs: { [statistic: string]: string } = {}
+      for (const statistic of wants) {
+        const blob = found[statistic]
+        if (blob === undefined) {
+          return yield* new StageFailure({ reason: `the calibration has no ${statistic} of ${site}` })
+        }
+        blobs[statistic] = blob.blob
+        entries.push([statistic, new Float32Array((yield* context.read(blob)).buffer)])
+      }
+      return { blobs, values: Object.fromEntries(entries) as { readonly [S in Statistic]: Float32Array } }
+    })
+
+  const unit = Effect.fnUntraced(function* (site: Family.Site, setting: Exclude<Setting.Setting, "none">) {
+    const { method: name, ...own } = setting
+    const method = Setting.methods.get(name)!
+    if (method.slot !== "weights") return yield* new StageFailure({ reason: `${name} is no method for weights` })
+    const shape = { rows: site.shape[0], cols: site.shape[1] }
+    const storage = yield* failing(method.plan(own, { tensor: site.tensor, ...shape }))
+    const file = yield* failing(Plugin.path("methods", name, []))
+    const statistics = yield* statisticsOf(site.site, method.wants)
+    const compute = Effect.gen(function* () {
+      const { recipe } = yield* runtime.model.recipe(site.tensor)
+      const argument: QuantizeArgument = {
+        recipe,
+        shape,
+        method: Plugin.url("methods", name),
+        format: Plugin.url("formats", storage.format),
+        params: own,
+        storage: storage.params,
+        statistics: statistics.values,
+      }
+      const module = new URL("../src/compute/Quantizing.ts", import.meta.url)
+      const { codes, error, scales, zeros } = yield* Runtime.worked(
+        pool
+          .call<Quantized>(module, "quantize", argument)
+          .pipe(Effect.mapError((cause) => new StageFailure({ reason: `tensor ${site.tensor}: ${cause.message}` }))),
+      )
+      return {
+        codes: yield* context.put(codes),
+        scales: yield* context.put(scales),
+        zeros: yield* context.put(zeros),
+        // A tensor that came through unchanged has no finite signal-to-noise ratio.
+        error: { ...error, sqnr: Number.isFinite(error.sqnr) ? error.sqnr : null },
+      }
+    })
+    const preimage = {
+      tensor: model.tensors[site.tensor]! as unknown as Schema.Json,
+      method: name,
+      code: yield* context.fingerprint(file),
+      params: own,
+      statistics: statistics.blobs,
+    }
+    const { error, ...parts } = yield* context.memo("tensor", preimage, Unit, compute)
+    code[`formats/${storage.format}`] = yield* context.fingerprint(
+      yield* failing(Plugin.path("formats", storage.format, [])),
+    )
+    tensors[site.tensor] = { format: storage.format, params: { ...storage.params }, shape: [...site.shape], ...parts }
+    quantized.set(site.tensor, { label: Setting.label(setting), error })
+  })
+
+  // A tied head and its embedding are one tensor: it is quantized once, and must be asked for in one way.
+  const work = new Map<string, { readonly site: Family.Site; readonly setting: Exclude<Setting.Setting, "none"> }>()
+  for (const site of outline.sites) {
+    const chosen = selection.weights.get(site.site)
+    if (chosen === undefined || chosen.setting === "none") continue
+    const other = work.get(site.tensor)
+    if (other && Setting.label(other.setting) !== Setting.label(chosen.setting)) {
+      const reason = `${other.site.site} and ${site.site} share the tensor ${site.tensor} but have the settings ${Setting.label(other.setting)} and ${Setting.label(chosen.setting)}`
+      return yield* new StageFailure({ reason })
+    }
+    if (!other) work.set(site.tensor, { site, setting: chosen.setting })
+  }
+  let done = 0
+  yield* Effect.forEach(
+    work.values(),
+    ({ setting, site }) =>
+      Effect.andThen(
+        unit(site, setting),
+        Effect.suspend(() => context.progress(++done, work.size, "tensors")),
+      ),
+    { concurrency: pool.size, discard: true },
+  )
+
+  const activations = { ...model.activations }
+  for (const { site } of outline.sites) {
+    const setting = selection.activations.get(site)?.setting ?? "none"
+    if (setting === "none") continue
+    const { method: name, ...own } = setting
+    const method = Setting.methods.get(name)!
+    if (method.slot !== "activations")
+      return yield* new StageFailure({ reason: `${name} is no method for activations` })
+    const { values } = yield* statisticsOf(site, method.wants)
+    activations[site] = { ...method.quantizer(own, values) }
+  }
+  const kv = { ...model.kv }
+  for (const [layer, { setting }] of selection.kv) {
+    if (setting === "none") continue
+    const { method: name, ...own } = setting
+    const method = Setting.methods.get(name)!
+    if (method.slot !== "kv") return yield* new StageFailure({ reason: `${name} is no method for the KV cache` })
+    kv[layer] = { ...(yield* failing(method.quantizer(own, outline.shape.heads.dim))) }
+  }
+  const value: Model.Value = {
+    ...model,
+    code,
+    tensors,
+    activations,
+    kv,
+    coverage: coverage(outline, tensors, quantized),
+  }
+  return value
+})
+
+/** Every tensor of the model: how it is stored, and what was done to it or why nothing was. */
+const coverage = (
+  outline: Family.Outline,
+  tensors: Model.Value["tensors"],
+  quantized: ReadonlyMap<string, { readonly label: string; readonly error: (typeof Unit.Type)["error"] }>,
+): Model.Value["coverage"] => {
+  const sites = new Map(outline.sites.map((site) => [site.tensor, site]))
+  return [...outline.catalog].map(([tensor, shape]) => {
+    const site = sites.get(tensor)
+    const done = quantized.get(tensor)
+    const parameters = shape.reduce((n, d) => n * d, 1)
+    const why =
+      site === undefined
+        ? "left alone: a vector, not a matrix"
+        : site.layer === undefined
+          ? "left alone: heads and embeddings are quantized only when selected by name"
+          : "left alone: its setting is none"
+    return {
+      tensor,
+      site: site?.site ?? tensor,
+      parameters,
+      bits: (8 * Model.storedBytes(tensors[tensor]!)) / parameters,
+      setting: done?.label ?? why,
+      quantized: done !== undefined,
+      ...(done && { error: done.error }),
+    }
+  })
+}

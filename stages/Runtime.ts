@@ -1,0 +1,109 @@
+/**
+ * A model artifact made ready to run: the family's description, its weights by reference, its fake-quantizers, and its
+ * tokenizer. The seam between what the cache holds and what the workers compute.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type { Model as Runnable } from "../src/compute/Model.ts"
+import { Pool, WorkerError } from "../src/compute/Pool.ts"
+import type * as Tokenize from "../src/compute/Tokenize.ts"
+import type { Blob } from "../src/engine/Artifact.ts"
+import * as Key from "../src/engine/Key.ts"
+import { type BlobLost, StageFailure } from "../src/engine/Problem.ts"
+import type { Context } from "../src/engine/Stage.ts"
+import * as Family from "../src/models/Family.ts"
+import { ActivationQuantizer, KvQuantizer } from "../src/methods/Method.ts"
+import type * as Model from "./Model.ts"
+import * as Plugin from "./Plugin.ts"
+
+export type Failure = BlobLost | StageFailure
+
+export interface Runtime {
+  /** Digest of everything that decides the model's numbers, and of nothing else. */
+  readonly identity: string
+  readonly model: Runnable<Failure>
+  readonly bos: number | null
+  readonly eos: ReadonlyArray<number>
+  readonly encode: (texts: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Int32Array>, StageFailure, Pool>
+  readonly decode: (
+    sequences: ReadonlyArray<ReadonlyArray<number>>,
+  ) => Effect.Effect<ReadonlyArray<string>, StageFailure, Pool>
+}
+
+/** What a worker threw, as the failure of the stage. */
+export const worked = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+): Effect.Effect<A, Exclude<E, WorkerError> | StageFailure, R> =>
+  Effect.mapError(effect, (error) =>
+    error instanceof WorkerError ? new StageFailure({ reason: error.message }) : (error as Exclude<E, WorkerError>),
+  )
+
+const decoding = <A>(schema: Schema.Codec<A, any>, value: unknown): Effect.Effect<A, StageFailure> =>
+  Effect.mapError(
+    Schema.decodeUnknownEffect(schema)(value),
+    (error) => new StageFailure({ reason: `the model artifact does not decode: ${String(error.message)}` }),
+  )
+
+export const open = Effect.fnUntraced(function* (value: Model.Value, context: Context) {
+  const file = yield* Effect.mapError(
+    Plugin.path("models", value.family, []),
+    ({ reason }) => new StageFailure({ reason }),
+  )
+  const family = yield* Plugin.load(file, Family.isFamily)
+  const config = yield* decoding(family.config as Schema.Codec<unknown, any>, value.config)
+  const bytes = (blob: Blob) => Effect.map(context.read(blob), ({ buffer }) => buffer)
+  const recipe: Runnable<Failure>["recipe"] = (tensor) =>
+    Effect.gen(function* () {
+      const stored = value.tensors[tensor]
+      if (stored === undefined) return yield* new StageFailure({ reason: `the model has no tensor ${tensor}` })
+      const dims = stored.shape
+      if ("dtype" in stored) {
+        const place = context.locate(stored.data)
+        const data = place ? { ...place, bytes: stored.data.bytes } : { buffer: yield* bytes(stored.data) }
+        return { dims, recipe: { kind: "plain", tensor, dtype: stored.dtype, data } }
+      }
+      const { codes, scales, zeros } = stored
+      const [rows, cols] = stored.shape as [number, number]
+      return {
+        dims,
+        recipe: {
+          kind: "packed",
+          tensor,
+          format: Plugin.url("formats", stored.format),
+          params: stored.params,
+          rows,
+          cols,
+          codes: yield* bytes(codes),
+          scales: yield* bytes(scales),
+          zeros: yield* bytes(zeros),
+        },
+      }
+    })
+  const { shape } = Family.outline(family, config)
+  const pool = yield* Pool
+  const { tokenizer } = value
+  const files: Tokenize.Files = {
+    key: tokenizer.file.blob + (tokenizer.config?.blob ?? ""),
+    tokenizer: yield* bytes(tokenizer.file),
+    config: tokenizer.config && (yield* bytes(tokenizer.config)),
+    model: { vocab_size: shape.vocabulary, bos_token_id: tokenizer.bos, eos_token_id: [...tokenizer.eos] },
+  }
+  const module = new URL("../src/compute/Tokenize.ts", import.meta.url)
+  const { coverage: _, ...deciding } = value
+  const runtime: Runtime = {
+    identity: Key.sha256(Key.canonical(deciding)),
+    model: {
+      family,
+      config,
+      shape,
+      recipe,
+      activations: yield* decoding(Schema.Record(Schema.String, ActivationQuantizer), value.activations),
+      keyValue: yield* decoding(Schema.Record(Schema.String, KvQuantizer), value.kv),
+    },
+    bos: tokenizer.bos,
+    eos: tokenizer.eos,
+    encode: (texts) => worked(pool.call<ReadonlyArray<Int32Array>>(module, "encode", { files, texts })),
+    decode: (sequences) => worked(pool.call<ReadonlyArray<string>>(module, "decode", { files, sequences })),
+  }
+  return runtime
+})

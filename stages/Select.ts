@@ -1,0 +1,123 @@
+/**
+ * Which setting every weight matrix, linear input and layer's cache gets: the stage's own settings for all linears of
+ * the blocks, then the `select` entries in order, each overriding what came before where it matches.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { suggest } from "../src/engine/Nearest.ts"
+import { Problem } from "../src/engine/Problem.ts"
+import type { Outline, Site } from "../src/models/Family.ts"
+import * as Setting from "./Setting.ts"
+
+const Layers = Schema.Union([
+  Schema.Int,
+  Schema.String.check(
+    Schema.isPattern(/^\d+(-\d+)?(,\d+(-\d+)?)*$/, { message: "expected layers such as 0, 0-3 or 0-3,11" }),
+  ),
+])
+
+export const settings = {
+  weights: Setting.schema("weights"),
+  activations: Setting.schema("activations"),
+  kv: Setting.schema("kv"),
+}
+export const Entry = Schema.Struct({
+  /** Names as in the coverage report, `*` for any part: `mlp.*`, `self_attn.k_proj`, `lm_head`. */
+  sites: Schema.optionalKey(Schema.Union([Schema.String, Schema.Array(Schema.String)])),
+  layers: Schema.optionalKey(Layers),
+  weights: Schema.optionalKey(settings.weights),
+  activations: Schema.optionalKey(settings.activations),
+  kv: Schema.optionalKey(settings.kv),
+})
+export type Entry = typeof Entry.Type
+
+export interface Params {
+  readonly weights: Setting.Setting
+  readonly activations: Setting.Setting
+  readonly kv: Setting.Setting
+  readonly select: ReadonlyArray<Entry>
+}
+
+/** A setting with the parameter that asked for it, for messages. */
+export interface Chosen {
+  readonly setting: Setting.Setting
+  readonly path: ReadonlyArray<string | number>
+}
+export interface Selection {
+  /** By full site. A site that is not there was not asked for. */
+  readonly weights: ReadonlyMap<string, Chosen>
+  readonly activations: ReadonlyMap<string, Chosen>
+  /** By layer. */
+  readonly kv: ReadonlyMap<number, Chosen>
+}
+
+const matcher = (pattern: string): RegExp =>
+  new RegExp(`^${pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*")}$`)
+
+const layersOf = (written: Entry["layers"], path: ReadonlyArray<string | number>, { shape }: Outline) =>
+  Effect.gen(function* () {
+    const all = Array.from({ length: shape.layers }, (_, layer) => layer)
+    if (written === undefined) return new Set(all)
+    const chosen = String(written)
+      .split(",")
+      .flatMap((part) => {
+        const [from, to = from] = part.split("-").map(Number)
+        return Array.from({ length: Math.max(0, to! - from! + 1) }, (_, i) => from! + i)
+      })
+    const outside = chosen.filter((layer) => layer >= shape.layers)
+    if (chosen.length === 0 || outside.length > 0) {
+      const reason = `layers ${written}: the model has layers 0 to ${shape.layers - 1}`
+      return yield* new Problem({ path: [...path, "layers"], reason })
+    }
+    return new Set(chosen)
+  })
+
+/** Fails for an entry that matches nothing, or that says nothing. */
+export const select = (params: Params, outline: Outline): Effect.Effect<Selection, Problem> =>
+  Effect.gen(function* () {
+    const weights = new Map<string, Chosen>()
+    const activations = new Map<string, Chosen>()
+    const kv = new Map<number, Chosen>()
+    const inBlocks = outline.sites.filter(({ kind, layer }) => kind === "linear" && layer !== undefined)
+    const choose = (sites: ReadonlyArray<Site>, entry: Omit<Entry, "kv">, path: ReadonlyArray<string | number>) => {
+      for (const { kind, site } of sites) {
+        if (entry.weights !== undefined) weights.set(site, { setting: entry.weights, path: [...path, "weights"] })
+        if (entry.activations !== undefined && kind === "linear") {
+          activations.set(site, { setting: entry.activations, path: [...path, "activations"] })
+        }
+      }
+    }
+    choose(inBlocks, { weights: params.weights, activations: params.activations }, [])
+    for (let layer = 0; layer < outline.shape.layers; layer++) kv.set(layer, { setting: params.kv, path: ["kv"] })
+
+    for (const [i, entry] of params.select.entries()) {
+      const path = ["select", i]
+      if (entry.weights === undefined && entry.activations === undefined && entry.kv === undefined) {
+        return yield* new Problem({ path, reason: "an entry needs weights, activations or kv" })
+      }
+      const layers = yield* layersOf(entry.layers, path, outline)
+      const inLayers = (site: Site) => (site.layer === undefined ? entry.layers === undefined : layers.has(site.layer))
+      const patterns = entry.sites === undefined ? undefined : [entry.sites].flat()
+      const sites = patterns === undefined ? inBlocks.filter(inLayers) : []
+      for (const pattern of patterns ?? []) {
+        const found = outline.sites.filter((site) => inLayers(site) && matcher(pattern).test(site.name))
+        if (found.length === 0) {
+          const names = [...new Set(outline.sites.map(({ name }) => name))]
+          const reason = `'${pattern}' matches no weight of the model; ${suggest(pattern, names)}`
+          return yield* new Problem({ path: [...path, "sites"], reason })
+        }
+        sites.push(...found)
+      }
+      choose(sites, entry, path)
+      if (entry.kv !== undefined) {
+        if (patterns !== undefined) {
+          return yield* new Problem({
+            path: [...path, "kv"],
+            reason: "the cache belongs to layers, not to sites; give kv in an entry without sites",
+          })
+        }
+        for (const layer of layers) kv.set(layer, { setting: entry.kv, path: [...path, "kv"] })
+      }
+    }
+    return { weights, activations, kv }
+  })

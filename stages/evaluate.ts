@@ -1,0 +1,95 @@
+/** `use: evaluate`: a model's scores on a task and, given a reference model, how far it is from the reference. */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { Problem } from "../src/engine/Problem.ts"
+import * as Stage from "../src/engine/Stage.ts"
+import * as Scorer from "../src/tasks/Scorer.ts"
+import * as Task from "../src/tasks/Task.ts"
+import * as Model from "./Model.ts"
+import * as Plugin from "./Plugin.ts"
+import * as Scores from "./Scores.ts"
+
+const atTask = <A>(effect: Effect.Effect<A, { readonly message: string }>): Effect.Effect<A, Problem> =>
+  Effect.mapError(effect, ({ message }) => new Problem({ path: ["task"], reason: message }))
+
+/** The scorer that a task file names. */
+const scorerFile = (file: string) =>
+  Effect.gen(function* () {
+    const { kind } = yield* atTask(Task.readCommon(file))
+    return yield* Plugin.path("tasks", kind, ["task"], ".ts")
+  })
+
+/** Generation settings that a study may sweep; each replaces the task's own. */
+const overrides = {
+  temperature: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))),
+  top_k: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))),
+  top_p: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))),
+  max_tokens: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0))),
+}
+export type Overrides = Schema.Struct<typeof overrides>["Type"]
+
+export default Stage.make({
+  description: "Scores a model on a task; with a reference, also KL divergence, agreement and answer flips.",
+  version: 1,
+  seeded: true,
+  needs: { model: Stage.one(Model.Model), reference: Stage.optional(Model.Model) },
+  params: {
+    task: Schema.NonEmptyString.annotate({
+      description: "A task of src/tasks/ by name, or the path of a task file (./my-task.yaml).",
+    }),
+    limit: Schema.optionalKey(
+      Schema.Int.check(Schema.isGreaterThan(0)).annotate({ description: "Only the first so many items." }),
+    ),
+    ...overrides,
+  },
+  hints: {
+    batch_tokens: Schema.Int.check(Schema.isGreaterThan(0)).pipe(
+      Schema.withDecodingDefaultKey(Effect.succeed(2048)),
+      Schema.annotate({ description: "Tokens that go through a block together." }),
+    ),
+    memory: Schema.Int.check(Schema.isGreaterThan(0)).pipe(
+      Schema.withDecodingDefaultKey(Effect.succeed(512)),
+      Schema.annotate({ description: "MiB that weights and caches kept for generation may take." }),
+    ),
+  },
+  gives: Scores.Scores,
+  sources: ({ task }, locate) =>
+    Effect.gen(function* () {
+      const file = /[./]/.test(task)
+        ? yield* Effect.mapError(locate.resolve(task), ({ reason }) => new Problem({ path: ["task"], reason }))
+        : yield* Plugin.path("tasks", task, ["task"])
+      const { data } = yield* atTask(Task.readCommon(file))
+      const found = yield* Effect.mapError(
+        locate.resolve(data.source),
+        ({ reason }) => new Problem({ path: ["task"], reason: `${file}: ${reason}` }),
+      )
+      return { task: file, data: found }
+    }),
+  plugins: (_params, sources) => Effect.map(scorerFile(sources["task"]!), (file) => [file]),
+  outline: (params, { model, reference }, sources) =>
+    Effect.gen(function* () {
+      const scorer = yield* Plugin.load(yield* scorerFile(sources["task"]!), Scorer.isScorer)
+      const task = yield* atTask(Task.readTask(sources["task"]!, scorer))
+      for (const name of Object.keys(overrides) as Array<keyof Overrides>) {
+        if (params[name] !== undefined && !(name in scorer.fields)) {
+          const reason = `'${name}' is for tasks that generate; ${params.task} is of kind ${task.kind}`
+          return yield* new Problem({ path: [name], reason })
+        }
+      }
+      const { context, vocabulary } = model.outline.shape
+      const needs = scorer.needs({ ...task, ...params })
+      if (needs > context) {
+        const reason = `${params.task} needs sequences of ${needs} tokens; the model's positions end at ${context}`
+        return yield* new Problem({ path: ["task"], reason })
+      }
+      if (reference && reference.outline.shape.vocabulary !== vocabulary) {
+        const reason = `the reference has ${reference.outline.shape.vocabulary} tokens, the model ${vocabulary}; they cannot be compared token by token`
+        return yield* new Problem({ path: ["reference"], reason })
+      }
+      return { task: params.task }
+    }),
+  run: Effect.fnUntraced(function* (params, inputs, context) {
+    const { evaluate } = yield* Effect.promise(() => import("./Evaluating.ts"))
+    return yield* evaluate(params, inputs, context)
+  }),
+})
