@@ -57,6 +57,8 @@ export const calibrate = Effect.fnUntraced(function* (
   for (const [name, { gram, sums }] of sites) {
     const perChannel = Moments.perChannel(sums)
     const { absmax, kurtosis, max, min, std } = Moments.overall(sums)
+    const figures = `absmax ${absmax.toPrecision(4)}, std ${std.toPrecision(4)}, kurtosis ${kurtosis.toPrecision(4)}`
+    yield* context.log(`${name}: ${figures}`)
     const kept: { [S in Exclude<Statistic, "gram">]?: Blob } = {}
     for (const statistic of params.collect) {
       if (statistic !== "gram") kept[statistic] = yield* vector(perChannel.map((moments) => moments[statistic]))

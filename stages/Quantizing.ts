@@ -149,14 +149,9 @@ export const quantize = Effect.fnUntraced(function* (
     if (method.slot !== "kv") return yield* new StageFailure({ reason: `${name} is no method for the KV cache` })
     kv[layer] = { ...(yield* failing(method.quantizer(own, outline.shape.heads.dim))) }
   }
-  const value: Model.Value = {
-    ...model,
-    code,
-    tensors,
-    activations,
-    kv,
-    coverage: coverage(outline, tensors, quantized),
-  }
+  const report = coverage(outline, tensors, quantized)
+  for (const line of report.map(describe)) yield* context.log(line)
+  const value: Model.Value = { ...model, code, tensors, activations, kv, coverage: report }
   return value
 })
 
@@ -187,4 +182,12 @@ const coverage = (
       ...(done && { error: done.error }),
     }
   })
+}
+
+/** One tensor's line in the cell's log. */
+const describe = ({ bits, error, setting, tensor }: Model.Value["coverage"][number]): string => {
+  const sqnr = error && (error.sqnr === null ? "no error" : `SQNR ${error.sqnr.toFixed(2)} dB`)
+  const measured =
+    error && `, ${sqnr}, relative MSE ${error.relativeMse.toExponential(3)}, max ${error.max.toExponential(3)}`
+  return `${tensor}: ${setting}, ${bits.toFixed(2)} bits per weight${measured ?? ""}`
 }

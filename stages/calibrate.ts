@@ -29,29 +29,24 @@ export default Stage.make({
     task: Schema.optionalKey(
       Schema.NonEmptyString.annotate({ description: "Instead of text: the data of this task." }),
     ),
-    field: Schema.String.pipe(
+    field: Schema.String.annotate({ description: "Which field of the rows is the text." }).pipe(
       Schema.withDecodingDefaultKey(Effect.succeed("text")),
-      Schema.annotateKey({ description: "Which field of the rows is the text." }),
     ),
     sequences: Count.pipe(Schema.annotate({ description: "How many sequences, at seeded random places of the text." })),
     length: Schema.Int.check(Schema.isGreaterThan(1)).pipe(
       Schema.annotate({ description: "Tokens of a sequence, with BOS." }),
     ),
-    bos: Schema.Boolean.pipe(
+    bos: Schema.Boolean.annotate({ description: "Begin every sequence with the BOS token." }).pipe(
       Schema.withDecodingDefaultKey(Effect.succeed(true)),
-      Schema.annotateKey({ description: "Begin every sequence with the BOS token." }),
     ),
     collect: Schema.Array(Statistic)
       .check(Schema.isMinLength(1))
-      .pipe(
-        Schema.withDecodingDefaultKey(Effect.succeed(["min", "max", "absmax", "mean", "meanSquare"] as const)),
-        Schema.annotateKey({ description: "Statistics per channel; gram is X^T X, [channels, channels]." }),
-      ),
+      .annotate({ description: "Statistics per channel; gram is X^T X, [channels, channels]." })
+      .pipe(Schema.withDecodingDefaultKey(Effect.succeed(["min", "max", "absmax", "mean", "meanSquare"] as const))),
   },
   hints: {
-    batch_tokens: Count.pipe(
+    batch_tokens: Count.annotate({ description: "Tokens that go through a block together." }).pipe(
       Schema.withDecodingDefaultKey(Effect.succeed(2048)),
-      Schema.annotate({ description: "Tokens that go through a block together." }),
     ),
   },
   gives: Statistics.Statistics,

@@ -43,14 +43,12 @@ export default Stage.make({
     ...overrides,
   },
   hints: {
-    batch_tokens: Schema.Int.check(Schema.isGreaterThan(0)).pipe(
-      Schema.withDecodingDefaultKey(Effect.succeed(2048)),
-      Schema.annotate({ description: "Tokens that go through a block together." }),
-    ),
-    memory: Schema.Int.check(Schema.isGreaterThan(0)).pipe(
-      Schema.withDecodingDefaultKey(Effect.succeed(512)),
-      Schema.annotate({ description: "MiB that weights and caches kept for generation may take." }),
-    ),
+    batch_tokens: Schema.Int.check(Schema.isGreaterThan(0))
+      .annotate({ description: "Tokens that go through a block together." })
+      .pipe(Schema.withDecodingDefaultKey(Effect.succeed(2048))),
+    memory: Schema.Int.check(Schema.isGreaterThan(0))
+      .annotate({ description: "MiB that weights and caches kept for generation may take." })
+      .pipe(Schema.withDecodingDefaultKey(Effect.succeed(512))),
   },
   gives: Scores.Scores,
   sources: ({ task }, locate) =>

@@ -16,7 +16,7 @@ import * as Setting from "./Setting.ts"
 import * as Statistics from "./Statistics.ts"
 
 const slot = (schema: Schema.Codec<Setting.Setting, Schema.Json>, description: string) =>
-  schema.pipe(Schema.withDecodingDefaultKey(Effect.succeed("none" as const)), Schema.annotateKey({ description }))
+  schema.annotate({ description }).pipe(Schema.withDecodingDefaultKey(Effect.succeed("none" as const)))
 
 /** Everything the settings ask of one method is asked before anything runs. */
 const check = (
@@ -56,12 +56,11 @@ export default Stage.make({
       Select.settings.kv,
       "The KV cache: none, a label such as kv4, or { bits, keys, values, group, symmetric, range, point, method }.",
     ),
-    select: Schema.Array(Select.Entry).pipe(
-      Schema.withDecodingDefaultKey(Effect.succeed([])),
-      Schema.annotateKey({
+    select: Schema.Array(Select.Entry)
+      .annotate({
         description: "Overrides by site and layer, in order; later ones win. Names heads and embeddings too.",
-      }),
-    ),
+      })
+      .pipe(Schema.withDecodingDefaultKey(Effect.succeed([]))),
   },
   hints: {},
   gives: Model.Model,

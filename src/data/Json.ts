@@ -17,19 +17,39 @@ export const parse = (text: string): Parsed => {
 export const isRecord = (u: unknown): u is { readonly [key: string]: unknown } =>
   typeof u === "object" && u !== null && !Array.isArray(u)
 
-/** The first key that an object of this (valid) JSON text has twice. */
+/** The first key that an object of this (valid) JSON text has twice. Scanned by hand: strings may be of any length. */
 const duplicate = (text: string): string | undefined => {
   const open: Array<Set<string>> = []
-  for (const match of text.matchAll(/("(?:[^"\\]|\\.)*")\s*(:)?|[{}]/g)) {
-    const [token, string, colon] = match
-    if (token === "{") open.push(new Set())
-    else if (token === "}") open.pop()
-    else if (colon !== undefined) {
-      const key = JSON.parse(string!) as string
-      const names = open.at(-1)!
-      if (names.has(key)) return key
-      names.add(key)
+  for (let at = 0; at < text.length; at++) {
+    const char = text[at]
+    if (char === "{") open.push(new Set())
+    else if (char === "}") open.pop()
+    else if (char === '"') {
+      const end = closingQuote(text, at)
+      if (text[afterSpace(text, end + 1)] === ":") {
+        const key = JSON.parse(text.slice(at, end + 1)) as string
+        const names = open.at(-1)!
+        if (names.has(key)) return key
+        names.add(key)
+      }
+      at = end
     }
   }
   return undefined
+}
+
+/** Of the string that opens at `at`: the next quote with an even number of backslashes before it. */
+const closingQuote = (text: string, at: number): number => {
+  let end = text.indexOf('"', at + 1)
+  for (; ; end = text.indexOf('"', end + 1)) {
+    let escapes = 0
+    while (text[end - 1 - escapes] === "\\") escapes++
+    if (escapes % 2 === 0) return end
+  }
+}
+
+const afterSpace = (text: string, at: number): number => {
+  let next = at
+  while (text[next] === " " || text[next] === "\n" || text[next] === "\r" || text[next] === "\t") next++
+  return next
 }

@@ -70,8 +70,8 @@ const MINIMUM_RANGE = Math.fround(1e-5)
 /** Adding and subtracting 1.5 * 2^52 leaves a double below 2^51 in magnitude rounded to an integer, half to even. */
 const ROUND = 1.5 * 2 ** 52
 
-const levelsOf = (bits: number): number => 2 ** bits - 1
-const middleOf = (bits: number): number => 2 ** (bits - 1)
+const levelsOf = (bits: number): number => (1 << bits) - 1
+const middleOf = (bits: number): number => 1 << (bits - 1)
 
 /** Values that share a scale, in a matrix with rows of `cols`. */
 const groupSize = (group: Group, rows: number, cols: number): number =>

@@ -38,10 +38,10 @@ export const inverseFrequencies = (rope: Rope, dim: number, length: number): Flo
     case "default":
       return frequencies(rope.theta, dim)
     case "linear":
-      return frequencies(rope.theta, dim).map((f) => f / rope.factor)
+      return frequencies(rope.theta, dim).map((f) => f / f32(rope.factor))
     case "dynamic": {
       const reached = Math.max(length, rope.context)
-      const growth = f32(f32(f32(rope.factor * reached) / rope.context) - (rope.factor - 1))
+      const growth = f32(f32(f32(f32(rope.factor) * reached) / rope.context) - f32(rope.factor - 1))
       return frequencies(rope.theta * f32(growth ** (dim / (dim - 2))), dim)
     }
     case "llama3":
@@ -49,12 +49,16 @@ export const inverseFrequencies = (rope: Rope, dim: number, length: number): Flo
   }
 }
 
+/** PyTorch divides a number by a tensor as number * (1 / tensor), which rounds twice. */
+const over = (x: number, f: number): number => f32(f32(x) * f32(1 / f))
+
 const llama3 = (rope: Extract<Rope, { readonly type: "llama3" }>, f: number): number => {
-  const { factor, lowFrequencyFactor: low, highFrequencyFactor: high, originalContext: context } = rope
-  const wavelength = f32(f32(2 * Math.PI) / f)
-  if (wavelength > context / low) return f / factor
-  if (wavelength < context / high) return f
-  const blend = f32(f32(f32(context / wavelength) - low) / f32(high - low))
+  const { lowFrequencyFactor: low, highFrequencyFactor: high, originalContext: context } = rope
+  const factor = f32(rope.factor)
+  const wavelength = over(2 * Math.PI, f)
+  if (wavelength > f32(context / low)) return f / factor
+  if (wavelength < f32(context / high)) return f
+  const blend = f32(f32(over(context, wavelength) - f32(low)) / f32(high - low))
   return f32(f32(f32(1 - blend) * f) / factor) + f32(blend * f)
 }
 

@@ -29,32 +29,40 @@ export const sample = (logits: Float32Array, settings: Settings, random: Random)
   const { temperature, topK, topP } = settings
   const best = greedy(logits)
   if (temperature === 0) return best
-  const weights = Float64Array.from(logits, (logit) => Math.exp((logit - logits[best]!) / temperature))
+  const weights = new Float64Array(logits.length)
+  for (let i = 0; i < weights.length; i++) weights[i] = Math.exp((logits[i]! - logits[best]!) / temperature)
   if (topK > 0 || topP < 1) cut(weights, topK, topP)
-  const target = random.uniform() * sum(weights)
-  let reached = 0
-  return weights.findIndex((weight) => target < (reached += weight))
+  const target = random.uniform() * sum(weights, 0)
+  let token = 0
+  for (let reached = weights[0]!; reached <= target; reached += weights[token]!) token++
+  return token
 }
 
-const sum = (weights: Float64Array): number => weights.reduce((a, b) => a + b, 0)
+/** weights[from …], in order, so that adding them up again reaches the same sum. */
+const sum = (weights: Float64Array, from: number): number => {
+  let total = 0
+  for (let i = from; i < weights.length; i++) total += weights[i]!
+  return total
+}
 
 /** Set to 0 every weight that is not among the likeliest. Of equal weights at the edge, the first ones stay. */
 const cut = (weights: Float64Array, topK: number, topP: number): void => {
-  const sorted = weights.toSorted().toReversed()
-  const kept = nucleus(topK > 0 ? sorted.subarray(0, topK) : sorted, topP)
-  const least = sorted[kept - 1]!
-  let equals = kept - sorted.indexOf(least)
-  weights.forEach((weight, token) => {
-    if (weight > least) return
-    if (weight === least && equals > 0) equals--
-    else weights[token] = 0
-  })
+  const ascending = weights.toSorted()
+  const first = nucleus(ascending, topK > 0 ? Math.max(ascending.length - topK, 0) : 0, topP)
+  const least = ascending[first]!
+  let equals = ascending.lastIndexOf(least) - first + 1
+  for (let i = 0; i < weights.length; i++) {
+    if (weights[i]! > least) continue
+    if (weights[i] === least && equals > 0) equals--
+    else weights[i] = 0
+  }
 }
 
-/** How many weights, largest first, it takes to reach the share `topP` of their sum; at least one. */
-const nucleus = (sorted: Float64Array, topP: number): number => {
-  if (topP >= 1) return sorted.length
-  const enough = topP * sum(sorted)
-  let reached = 0
-  return sorted.findIndex((weight) => (reached += weight) >= enough) + 1
+/** Where the largest of ascending[from …] begin that together reach the share `topP` of their sum; at least one. */
+const nucleus = (ascending: Float64Array, from: number, topP: number): number => {
+  if (topP >= 1) return from
+  const enough = topP * sum(ascending, from)
+  let at = ascending.length - 1
+  for (let reached = ascending[at]!; reached < enough && at > from; reached += ascending[at]!) at--
+  return at
 }

@@ -1,0 +1,52 @@
+/** `assay results`: the tables of a study, or a cell's log, from the cache; computes nothing. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Command from "./Command.ts"
+import * as Flags from "./Flags.ts"
+
+export const command = Command.make({
+  name: "results",
+  description: "Print the tables of a study that has run, or the log of a cell; runs nothing",
+  arguments: [Flags.study],
+  flags: {
+    only: { ...Flags.only, description: "only the tables of these; may be repeated" },
+    set: Flags.set,
+    csv: { kind: "switch", description: "tidy rows as CSV" },
+    json: { kind: "switch", description: "tables as JSON" },
+    markdown: { kind: "switch", description: "tables as Markdown" },
+    log: { kind: "text", value: "cell", description: "print what this cell logged when it was computed" },
+    cache: Flags.cache,
+  },
+  examples: [
+    ["assay results study.yaml --csv > rows.csv", "every measured value, one a line"],
+    ["assay results study.yaml --log 'quant[weights=w4-g64]'", "what a stage had to say"],
+  ],
+  run: Effect.fnUntraced(function* (input) {
+    const [Workspace, Selection, Survey, Tables, { CallError }] = yield* Effect.promise(() =>
+      Promise.all([
+        import("./Workspace.ts"),
+        import("./Selection.ts"),
+        import("../engine/Survey.ts"),
+        import("./Tables.ts"),
+        import("./CallError.ts"),
+      ]),
+    )
+    const { plan, store } = yield* Workspace.open(input)
+    const survey = Survey.make(store, plan, () => false)
+    const traceOf = (cell: (typeof plan.cells)[number]) => {
+      const trace = survey.traces.get(cell)
+      if (trace !== undefined && survey.isUsable(trace)) return Effect.succeed(trace)
+      return Effect.fail(new CallError({ reason: `${cell.id} is not in the cache; assay run ${input.study} computes it` }))
+    }
+    if (input.log !== undefined) {
+      const trace = yield* traceOf(yield* Selection.one(plan, input.log))
+      const bytes = trace.provenance.log === undefined ? undefined : store.getDocument(trace.provenance.log)
+      return yield* Console.log(bytes === undefined ? "(nothing was logged)" : Buffer.from(bytes).toString().trimEnd())
+    }
+    const chosen = input.only.length === 0 ? plan.cells : yield* Selection.union(plan, input.only)
+    const cells = chosen.filter(Tables.isTable)
+    if (cells.length === 0) return yield* new CallError({ reason: `no table among these; add an aggregate stage` })
+    const form = input.csv ? "csv" : input.json ? "json" : input.markdown ? "markdown" : "text"
+    for (const cell of cells) yield* Tables.print(yield* Tables.read(yield* traceOf(cell)), form)
+  }),
+})

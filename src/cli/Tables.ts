@@ -1,0 +1,34 @@
+/** Results that are tables, read from the store and printed in the form that was asked for. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Output from "../engine/Output.ts"
+import type { Cell } from "../engine/Plan.ts"
+import { Store } from "../engine/Store.ts"
+import * as Table from "../engine/Table.ts"
+import * as TableText from "../engine/TableText.ts"
+import type { Trace } from "../engine/Trace.ts"
+import * as Display from "./Display.ts"
+
+export type Form = "text" | "csv" | "json" | "markdown"
+
+export const isTable = <R>(cell: Cell<R>): boolean => cell.definition.gives.kind === Table.Table.kind
+
+export const read = Effect.fnUntraced(function* ({ output }: Trace) {
+  const store = yield* Store
+  return yield* Output.decode(output, Table.Table.schema, store.getDocument(output))
+})
+
+const render = (table: Table.Value, form: Form): string => {
+  switch (form) {
+    case "csv":
+      return Table.toCsv(table)
+    case "json":
+      return Table.toJson(table)
+    case "markdown":
+      return TableText.toMarkdown(table)
+    case "text":
+      return TableText.toText(table, { width: process.stdout.columns || 100, color: Display.color(process.stdout) })
+  }
+}
+
+export const print = (table: Table.Value, form: Form) => Console.log(render(table, form).trimEnd())

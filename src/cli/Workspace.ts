@@ -1,0 +1,36 @@
+/** A study file made into a plan, with what runs and explanations need beside it. */
+import * as Effect from "effect/Effect"
+import { existsSync } from "node:fs"
+import { resolve } from "node:path"
+import * as Closure from "../engine/Closure.ts"
+import * as Fingerprint from "../engine/Fingerprint.ts"
+import * as Locate from "../engine/Locate.ts"
+import * as Plan from "../engine/Plan.ts"
+import * as Registry from "../engine/Registry.ts"
+import { Store } from "../engine/Store.ts"
+import * as Study from "../engine/Study.ts"
+import { CallError } from "./CallError.ts"
+import * as Product from "./Product.ts"
+import type { Services } from "./Services.ts"
+
+export interface Request {
+  readonly study: string
+  readonly set: ReadonlyArray<string>
+}
+
+export const open = Effect.fn("Workspace.open")(function* ({ study: path, set }: Request) {
+  const store = yield* Store
+  const file = resolve(path)
+  if (!existsSync(file)) return yield* new CallError({ reason: `there is no study file ${path}` })
+  const { pipelines } = Product
+  const study = yield* Study.load(file, { pipelines, set })
+  const fingerprint = Closure.remembering(store, Fingerprint.make({ get: store.recall, set: store.remember }))
+  const plan = yield* Plan.make(study, {
+    registry: Registry.load<Services>(Product.stages),
+    fingerprint,
+    digest: store.fileDigest,
+    locate: Locate.make({ study: study.folder, pipelines }),
+  })
+  const runtime = (code: string) => ({ node: process.versions.node, ...Closure.read(store, code)?.packages })
+  return { store, plan, fingerprint, runtime }
+})
