@@ -143,6 +143,10 @@ const subject = (
         const rows = yield* hiddenRows(own, requests, progress)
         const reference = other && { model: other.model, rows: yield* keptRows(other, requests, digest, progress) }
         const scores = yield* Runtime.worked(Scoring.scoreRows(own.model, rows, Scoring.targets(requests), reference))
+        if (!scores.logprob.every(Number.isFinite)) {
+          const reason = "the model's logits are not numbers: its weights or activations overflow float32"
+          return yield* new StageFailure({ reason })
+        }
         const put = (values: Float32Array | Int32Array) =>
           context.put(new Uint8Array(values.buffer, values.byteOffset, values.byteLength))
         return {
@@ -177,6 +181,7 @@ const subject = (
   const score = (requests: ReadonlyArray<Scoring.Request>) =>
     Effect.gen(function* () {
       yield* checkTokens(requests, own)
+      if (other) yield* checkTokens(requests, other)
       const total = requests.reduce((n, { tokens }) => n + tokens.length, 0)
       const progress = counting(context, total, "tokens")
       const parts = yield* Effect.forEach(segments(requests, own.model.shape.hidden), (part) => segment(part, progress))
@@ -287,14 +292,14 @@ const segments = (requests: ReadonlyArray<Scoring.Request>, hidden: number) => {
 
 const checkTokens = (requests: ReadonlyArray<Scoring.Request>, { model }: Runtime.Runtime, more = 0) => {
   const { context, vocabulary } = model.shape
-  for (const [i, { tokens }] of requests.entries()) {
+  for (const [i, { item = i, tokens }] of requests.entries()) {
     if (tokens.length + more > context) {
-      const reason = `item ${i} is ${tokens.length} tokens long${more > 0 ? ` and ${more} are to be generated` : ""}; the model's positions end at ${context}`
+      const reason = `item ${item} is ${tokens.length} tokens long${more > 0 ? ` and ${more} are to be generated` : ""}; the model's positions end at ${context}`
       return Effect.fail(new StageFailure({ reason }))
     }
     const bad = tokens.findIndex((token) => token < 0 || token >= vocabulary)
     if (bad >= 0) {
-      const reason = `item ${i}: token id ${tokens[bad]} at position ${bad} is outside of the model's vocabulary of ${vocabulary}`
+      const reason = `item ${item}: token id ${tokens[bad]} at position ${bad} is outside of the model's vocabulary of ${vocabulary}`
       return Effect.fail(new StageFailure({ reason }))
     }
   }

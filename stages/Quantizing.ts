@@ -107,17 +107,11 @@ export const quantize = Effect.fnUntraced(function* (
     quantized.set(site.tensor, { label: Setting.label(setting), error })
   })
 
-  // A tied head and its embedding are one tensor: it is quantized once, and must be asked for in one way.
+  // A tied head and its embedding are one tensor, quantized once; `select` has seen to it that they agree.
   const work = new Map<string, { readonly site: Family.Site; readonly setting: Exclude<Setting.Setting, "none"> }>()
   for (const site of outline.sites) {
-    const chosen = selection.weights.get(site.site)
-    if (chosen === undefined || chosen.setting === "none") continue
-    const other = work.get(site.tensor)
-    if (other && Setting.label(other.setting) !== Setting.label(chosen.setting)) {
-      const reason = `${other.site.site} and ${site.site} share the tensor ${site.tensor} but have the settings ${Setting.label(other.setting)} and ${Setting.label(chosen.setting)}`
-      return yield* new StageFailure({ reason })
-    }
-    if (!other) work.set(site.tensor, { site, setting: chosen.setting })
+    const setting = selection.weights.get(site.site)?.setting ?? "none"
+    if (setting !== "none") work.set(site.tensor, { site, setting })
   }
   let done = 0
   yield* Effect.forEach(
@@ -149,7 +143,7 @@ export const quantize = Effect.fnUntraced(function* (
     if (method.slot !== "kv") return yield* new StageFailure({ reason: `${name} is no method for the KV cache` })
     kv[layer] = { ...(yield* failing(method.quantizer(own, outline.shape.heads.dim))) }
   }
-  const report = coverage(outline, tensors, quantized)
+  const report = coverage(outline, tensors, quantized, model.coverage)
   for (const line of report.map(describe)) yield* context.log(line)
   const value: Model.Value = { ...model, code, tensors, activations, kv, coverage: report }
   return value
@@ -160,10 +154,15 @@ const coverage = (
   outline: Family.Outline,
   tensors: Model.Value["tensors"],
   quantized: ReadonlyMap<string, { readonly label: string; readonly error: (typeof Unit.Type)["error"] }>,
+  before: Model.Value["coverage"],
 ): Model.Value["coverage"] => {
-  const sites = new Map(outline.sites.map((site) => [site.tensor, site]))
+  const sites = Map.groupBy(outline.sites, ({ tensor }) => tensor)
+  const earlier = new Map(before.map((entry) => [entry.tensor, entry]))
   return [...outline.catalog].map(([tensor, shape]) => {
-    const site = sites.get(tensor)
+    const was = earlier.get(tensor)
+    if (was?.quantized && !quantized.has(tensor)) return was
+    const shared = sites.get(tensor) ?? []
+    const site = shared[0]
     const done = quantized.get(tensor)
     const parameters = shape.reduce((n, d) => n * d, 1)
     const why =
@@ -174,7 +173,7 @@ const coverage = (
           : "left alone: its setting is none"
     return {
       tensor,
-      site: site?.site ?? tensor,
+      site: site === undefined ? tensor : shared.map(({ site }) => site).join(", "),
       parameters,
       bits: (8 * Model.storedBytes(tensors[tensor]!)) / parameters,
       setting: done?.label ?? why,

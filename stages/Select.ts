@@ -10,7 +10,7 @@ import type { Outline, Site } from "../src/models/Family.ts"
 import * as Setting from "./Setting.ts"
 
 const Layers = Schema.Union([
-  Schema.Int,
+  Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)),
   Schema.String.check(
     Schema.isPattern(/^\d+(-\d+)?(,\d+(-\d+)?)*$/, { message: "expected layers such as 0, 0-3 or 0-3,11" }),
   ),
@@ -58,18 +58,17 @@ const layersOf = (written: Entry["layers"], path: ReadonlyArray<string | number>
   Effect.gen(function* () {
     const all = Array.from({ length: shape.layers }, (_, layer) => layer)
     if (written === undefined) return new Set(all)
-    const chosen = String(written)
+    const ranges = String(written)
       .split(",")
-      .flatMap((part) => {
+      .map((part) => {
         const [from, to = from] = part.split("-").map(Number)
-        return Array.from({ length: Math.max(0, to! - from! + 1) }, (_, i) => from! + i)
+        return [from!, to!] as const
       })
-    const outside = chosen.filter((layer) => layer >= shape.layers)
-    if (chosen.length === 0 || outside.length > 0) {
+    if (ranges.some(([from, to]) => to < from || to >= shape.layers)) {
       const reason = `layers ${written}: the model has layers 0 to ${shape.layers - 1}`
       return yield* new Problem({ path: [...path, "layers"], reason })
     }
-    return new Set(chosen)
+    return new Set(all.filter((layer) => ranges.some(([from, to]) => from <= layer && layer <= to)))
   })
 
 /** Fails for an entry that matches nothing, or that says nothing. */
@@ -108,6 +107,10 @@ export const select = (params: Params, outline: Outline): Effect.Effect<Selectio
         }
         sites.push(...found)
       }
+      if (entry.activations !== undefined && !sites.some(({ kind }) => kind === "linear")) {
+        const reason = "an embedding has no activations to quantize: it looks its rows up by token"
+        return yield* new Problem({ path: [...path, "activations"], reason })
+      }
       choose(sites, entry, path)
       if (entry.kv !== undefined) {
         if (patterns !== undefined) {
@@ -119,5 +122,23 @@ export const select = (params: Params, outline: Outline): Effect.Effect<Selectio
         for (const layer of layers) kv.set(layer, { setting: entry.kv, path: [...path, "kv"] })
       }
     }
+    yield* checkShared(weights, outline)
     return { weights, activations, kv }
   })
+
+/** A tied head and its embedding are one tensor: where both are asked for, it must be in one way. */
+const checkShared = (weights: Selection["weights"], { sites }: Outline): Effect.Effect<void, Problem> => {
+  const first = new Map<string, Site>()
+  for (const site of sites) {
+    const chosen = weights.get(site.site)
+    if (chosen === undefined) continue
+    const other = first.get(site.tensor) ?? site
+    first.set(site.tensor, other)
+    const [mine, theirs] = [chosen.setting, weights.get(other.site)!.setting].map(Setting.label)
+    if (mine !== theirs) {
+      const reason = `${other.site} and ${site.site} share the tensor ${site.tensor} but have the settings ${theirs} and ${mine}`
+      return Effect.fail(new Problem({ path: [...chosen.path], reason }))
+    }
+  }
+  return Effect.void
+}

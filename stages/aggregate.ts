@@ -76,6 +76,13 @@ const headings = {
   exact_match: "exact",
 }
 
+/** Tasks of one family (`tiny-prose`, `tiny-sums`) are told apart by what follows their common prefix. */
+const taskHeadings = (tasks: ReadonlyArray<string>): { readonly [task: string]: string } => {
+  const prefix = /^[^-_]+[-_]/.exec(tasks[0] ?? "")?.[0]
+  const common = prefix !== undefined && tasks.length > 1 && tasks.every((task) => task.startsWith(prefix))
+  return common ? Object.fromEntries(tasks.map((task) => [task, task.slice(prefix.length)])) : {}
+}
+
 const problem = (path: ReadonlyArray<string | number>, reason: string) => new Problem({ path: [...path], reason })
 
 interface Sides {
@@ -144,7 +151,7 @@ const plan = Effect.fnUntraced(function* <C extends Place>(params: Params, cells
       rows: rows.length > 0 ? measured(rows) : ["cell"],
       columns: [...rows, ...columns].includes("task") ? measured(columns) : [...columns, ...measure],
       facts: ["effective_bits"],
-      headings,
+      headings: { ...headings, ...taskHeadings(labelsOf(cells, "task")) },
       show,
     },
   }

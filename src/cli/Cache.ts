@@ -41,8 +41,13 @@ export const verify = Command.make({
   run: Effect.fnUntraced(function* ({ repair }) {
     const { checked, recomputable, wrong } = yield* (yield* maintenance).verify({ repair })
     for (const { name, reason, what } of wrong) yield* Console.log(`${what} ${name}: ${reason}`)
-    const gone = recomputable.length === 0 ? "" : `; ${count(recomputable.length, "result")} evicted, to be computed again when needed`
-    yield* Console.log(`${count(checked, "record")} checked, ${wrong.length} wrong${repair && wrong.length > 0 ? " and dropped" : ""}${gone}`)
+    const gone =
+      recomputable.length === 0
+        ? ""
+        : `; ${count(recomputable.length, "result")} evicted, to be computed again when needed`
+    yield* Console.log(
+      `${count(checked, "record")} checked, ${wrong.length} wrong${repair && wrong.length > 0 ? " and dropped" : ""}${gone}`,
+    )
     if (wrong.length > 0 && !repair) {
       const { CallError } = yield* Effect.promise(() => import("./CallError.ts"))
       return yield* new CallError({ reason: "assay cache verify --repair drops what is wrong" })

@@ -152,9 +152,14 @@ const help = ({ arguments: args, description, examples, flags, name }: Any<any, 
     ...section("Usage", [`  assay ${[name, ...args.map((arg) => `<${arg.name}>`)].join(" ")} [flags]`]),
     ...section(
       "Arguments",
-      columns(args.map((arg) => [`<${arg.name}>`, [arg.description, arg.choices?.join(", ")].filter(Boolean).join(": ")])),
+      columns(
+        args.map((arg) => [`<${arg.name}>`, [arg.description, arg.choices?.join(", ")].filter(Boolean).join(": ")]),
+      ),
     ),
-    ...section("Flags", columns(Object.entries(flags).map(([key, flag]) => [usage(flag, written(key)), flag.description]))),
+    ...section(
+      "Flags",
+      columns(Object.entries(flags).map(([key, flag]) => [usage(flag, written(key)), flag.description])),
+    ),
     ...section("Examples", columns(examples)),
   ].join("\n")
 
@@ -192,7 +197,7 @@ export const interpret = <C extends Any<any, any>>(
     throw new UsageError(`no command '${name}'; ${suggest(name, names)}`)
   }
   const rest = args.slice(command.name.split(" ").length)
-  return rest.some((arg) => arg === "--help" || arg === "-h") 
+  return rest.some((arg) => arg === "--help" || arg === "-h")
     ? help(command)
     : (command.run(parse(command, rest)) as ReturnType<C["run"]>)
 }

@@ -34,7 +34,9 @@ export const make = <R>(store: Store, plan: Plan<R>, targets: ReadonlyArray<Cell
     .map((cell): Entry<R> => {
       const status = open.has(cell) ? "compute" : survey.traces.has(cell) ? "cached" : "unneeded"
       const explanation =
-        status === "compute" ? why(cell) : { cell: cell.id, cached: survey.traces.get(cell), against: undefined, reasons: [] }
+        status === "compute"
+          ? why(cell)
+          : { cell: cell.id, cached: survey.traces.get(cell), against: undefined, reasons: [] }
       return { cell, status, explanation, cost: status === "compute" ? estimate(cell) : undefined }
     })
   return { entries, pending }

@@ -23,13 +23,20 @@ const stageLines = <R>(stage: string, entries: ReadonlyArray<Entry<R>>): Readonl
     ...(pending.length > 0 ? [`${pending.length} to compute`] : []),
     ...(there + pending.length < entries.length ? [`${entries.length - there - pending.length} not needed`] : []),
   ]
+  const because = ({ explanation }: Entry<R>) => ExplainText.brief(explanation, shorten)
+  const reasons = new Set(pending.map(because))
+  // One reason for all is told once.
+  const [shared] = pending.length > 1 && reasons.size === 1 ? reasons : []
+  const line = (entry: Entry<R>) => {
+    const time = entry.cost === undefined ? [] : [`about ${duration(entry.cost.seconds)}`]
+    return `  ${entry.cell.id}: ${[...(shared === undefined ? [because(entry)] : []), ...time].join(", ")}`
+  }
+  const isTold = shared !== undefined && pending.every(({ cost }) => cost === undefined)
   return [
     `${stage} (${entries[0]!.cell.use}): ${count(entries.length, "cell")}, ${state.join(", ")}`,
-    ...pending.slice(0, printed).map(({ cell, explanation, cost }) => {
-      const time = cost === undefined ? "" : `, about ${duration(cost.seconds)}`
-      return `  ${cell.id}: ${ExplainText.brief(explanation, shorten)}${time}`
-    }),
-    ...(pending.length > printed ? [`  and ${pending.length - printed} more`] : []),
+    ...(shared === undefined ? [] : [`  ${shared}`]),
+    ...(isTold ? [] : pending.slice(0, printed).map(line)),
+    ...(isTold || pending.length <= printed ? [] : [`  and ${pending.length - printed} more`]),
   ]
 }
 
@@ -62,8 +69,9 @@ export const json = <R>({ study }: Plan<R>, forecast: Forecast<R>): string => {
 
 const fills = { cached: "#d9ead3", compute: "#fff2cc", unneeded: "#eeeeee" } as const
 
+const quote = (text: string) => JSON.stringify(text)
+
 export const dot = <R>({ study }: Plan<R>, { entries }: Forecast<R>): string => {
-  const quote = (text: string) => JSON.stringify(text)
   return [
     `digraph ${quote(study.name)} {`,
     "  rankdir=LR; node [shape=box, style=filled];",

@@ -21,7 +21,8 @@ export interface Entry {
 type Json = { readonly [key: string]: any }
 
 const typeOf = (schema: Json, definitions: Json): string => {
-  if (typeof schema["$ref"] === "string") return typeOf(definitions[schema["$ref"].split("/").at(-1)!] ?? {}, definitions)
+  if (typeof schema["$ref"] === "string")
+    return typeOf(definitions[schema["$ref"].split("/").at(-1)!] ?? {}, definitions)
   if (Array.isArray(schema["enum"])) return schema["enum"].map(String).join(" | ")
   if ("const" in schema) return String(schema["const"])
   const alternatives: ReadonlyArray<Json> | undefined = schema["anyOf"] ?? schema["oneOf"]
@@ -65,14 +66,17 @@ const stages = Effect.gen(function* () {
 /** The first sentence of the comment that a file opens with. */
 const opening = (file: string): string => {
   const [, comment = ""] = /^\/\*\*([\s\S]*?)\*\//.exec(readFileSync(file, "utf8")) ?? []
-  const text = comment.replace(/^\s*\*/gm, "").replace(/\s+/g, " ").trim()
+  const text = comment
+    .replace(/^\s*\*/gm, "")
+    .replace(/\s+/g, " ")
+    .trim()
   return /^.*?[.!?](?= [A-Z]|$)/.exec(text)?.[0] ?? text
 }
 
 const files = (folder: string, extension: string) =>
   readdirSync(Product.plugins(folder))
     .filter((file) => /^[a-z]/.test(file) && file.endsWith(extension))
-    .sort()
+    .toSorted()
     .map((file) => ({ name: file.slice(0, -extension.length), file: join(Product.plugins(folder), file) }))
 
 const plugins = (folder: string) =>
@@ -96,5 +100,4 @@ const tasks = Effect.map(
     }),
 )
 
-export const entries = (what: string) =>
-  what === "stages" ? stages : what === "tasks" ? tasks : plugins(what)
+export const entries = (what: string) => (what === "stages" ? stages : what === "tasks" ? tasks : plugins(what))

@@ -7,9 +7,7 @@ import * as Flags from "./Flags.ts"
 export const command = Command.make({
   name: "list",
   description: "List what a study can name, with parameters",
-  arguments: [
-    { name: "what", description: "one of", choices: ["stages", "methods", "formats", "models", "tasks"] },
-  ],
+  arguments: [{ name: "what", description: "one of", choices: ["stages", "methods", "formats", "models", "tasks"] }],
   flags: { json: Flags.json },
   examples: [["assay list methods", "how weights, activations and caches can be quantized"]],
   run: Effect.fnUntraced(function* ({ json, what }) {
@@ -17,13 +15,9 @@ export const command = Command.make({
     const found = yield* entries(what)
     if (json) return yield* Console.log(JSON.stringify(found, null, 2))
     const width = Math.max(0, ...found.map(({ name }) => name.length))
-    yield* Console.log(
-      found
-        .flatMap(({ description, name, parameters }) => [
-          `${name.padEnd(width)}  ${description}`,
-          ...parameters.map(({ name, text }) => `${" ".repeat(width)}    ${name}: ${text}`),
-        ])
-        .join("\n"),
-    )
+    for (const { description, name, parameters } of found) {
+      yield* Console.log(`${name.padEnd(width)}  ${description}`)
+      for (const { name, text } of parameters) yield* Console.log(`${" ".repeat(width)}    ${name}: ${text}`)
+    }
   }),
 })

@@ -33,10 +33,11 @@ export const command = Command.make({
     )
     const { plan, store } = yield* Workspace.open(input)
     const survey = Survey.make(store, plan, () => false)
+    const absent = ({ id }: { readonly id: string }) =>
+      new CallError({ reason: `${id} is not in the cache; assay run ${input.study} computes it` })
     const traceOf = (cell: (typeof plan.cells)[number]) => {
       const trace = survey.traces.get(cell)
-      if (trace !== undefined && survey.isUsable(trace)) return Effect.succeed(trace)
-      return Effect.fail(new CallError({ reason: `${cell.id} is not in the cache; assay run ${input.study} computes it` }))
+      return trace !== undefined && survey.isUsable(trace) ? Effect.succeed(trace) : Effect.fail(absent(cell))
     }
     if (input.log !== undefined) {
       const trace = yield* traceOf(yield* Selection.one(plan, input.log))
@@ -45,8 +46,11 @@ export const command = Command.make({
     }
     const chosen = input.only.length === 0 ? plan.cells : yield* Selection.union(plan, input.only)
     const cells = chosen.filter(Tables.isTable)
-    if (cells.length === 0) return yield* new CallError({ reason: `no table among these; add an aggregate stage` })
+    if (cells.length === 0) return yield* new CallError({ reason: "no table among these; add an aggregate stage" })
     const form = input.csv ? "csv" : input.json ? "json" : input.markdown ? "markdown" : "text"
-    for (const cell of cells) yield* Tables.print(yield* Tables.read(yield* traceOf(cell)), form)
+    for (const cell of cells) {
+      const table = yield* Effect.mapError(Tables.read(yield* traceOf(cell)), () => absent(cell))
+      yield* Tables.print(table, form)
+    }
   }),
 })

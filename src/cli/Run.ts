@@ -39,26 +39,26 @@ export const command = Command.make({
     ["assay run study.yaml --set quant.group=32", "with a value changed"],
   ],
   run: Effect.fnUntraced(function* (input) {
-    const [Workspace, Selection, Run, Summary, Display] = yield* Effect.promise(() =>
+    const [Workspace, Selection, Run, Summary, Tables, Display] = yield* Effect.promise(() =>
       Promise.all([
         import("./Workspace.ts"),
         import("./Selection.ts"),
         import("../engine/Run.ts"),
         import("./Summary.ts"),
+        import("./Tables.ts"),
         import("./Display.ts"),
       ]),
     )
     const { plan, fingerprint, runtime } = yield* Workspace.open(input)
     const targets = input.only.length === 0 ? undefined : yield* Selection.union(plan, input.only)
-    const forced = new Set(
-      input.force.includes(everything) ? plan.cells : yield* Selection.union(plan, input.force),
-    )
+    const forced = new Set(input.force.includes(everything) ? plan.cells : yield* Selection.union(plan, input.force))
     const log = input.log === "json" ? "json" : "text"
     const started = Date.now()
     const report = yield* Run.run(plan, {
       jobs: input.jobs ?? availableParallelism(),
       ...(targets !== undefined && { targets }),
       forced: (cell) => forced.has(cell),
+      read: Tables.isTable,
       keepGoing: input.keepGoing,
       fingerprint,
       runtime,

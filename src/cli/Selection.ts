@@ -35,5 +35,7 @@ export const union = Effect.fnUntraced(function* <R>(plan: Plan<R>, texts: Reado
 export const one = Effect.fnUntraced(function* <R>(plan: Plan<R>, text: string) {
   const [first, second] = yield* cells(plan, text)
   if (second === undefined) return first!
-  return yield* new CallError({ reason: `'${text}' is several cells, ${first!.id} and ${second.id} among them; name one` })
+  return yield* new CallError({
+    reason: `'${text}' is several cells, ${first!.id} and ${second.id} among them; name one`,
+  })
 })

@@ -36,7 +36,8 @@ const sentence = ({ computed, failed, reused, saved, skipped }: ReturnType<typeo
 /** Fails when a stage did. */
 export const print = Effect.fnUntraced(function* <R>(report: Report<R>, { log, seconds }: Options) {
   const sum = totals(report)
-  if (log === "json") yield* Console.log(JSON.stringify({ time: new Date().toISOString(), event: "done", ...sum, seconds }))
+  if (log === "json")
+    yield* Console.log(JSON.stringify({ time: new Date().toISOString(), event: "done", ...sum, seconds }))
   else {
     for (const cell of report.targets) {
       const trace = report.traces.get(cell)

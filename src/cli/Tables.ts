@@ -27,7 +27,7 @@ const render = (table: Table.Value, form: Form): string => {
     case "markdown":
       return TableText.toMarkdown(table)
     case "text":
-      return TableText.toText(table, { width: process.stdout.columns || 100, color: Display.color(process.stdout) })
+      return TableText.toText(table, { width: process.stdout.columns || 80, color: Display.color(process.stdout) })
   }
 }
 

@@ -23,7 +23,11 @@ export const command = Command.make({
     )
     const { plan, store } = yield* Workspace.open(input)
     const cells = yield* Selection.cells(plan, input.cell)
-    const { why } = Explain.make(store, plan, Survey.make(store, plan, () => false))
+    const { why } = Explain.make(
+      store,
+      plan,
+      Survey.make(store, plan, () => false),
+    )
     const explanations = cells.map(why)
     yield* Console.log(
       input.json

@@ -33,8 +33,7 @@ export const calibrate = <E>(
     const { hooks, taps } = Capture.capture(gram)
     const program = Model.block(model, hooks)
     const lengths = sequences.map((tokens) => tokens.length)
-    // A Gram matrix per sequence and site is large: one sequence at a time.
-    const groups = Forward.batches(lengths, gram ? 1 : tokensPerBatch, () => 0)
+    const groups = inCompany(lengths, gram ? 0 : tokensPerBatch)
     yield* Forward.observe(Forward.runner(model, false), program, sequences, groups, {
       fetches: (count) => outputs(taps, count, gram),
       seen: (layer, results) =>
@@ -50,6 +49,15 @@ export const calibrate = <E>(
     })
     return sites
   })
+
+/**
+ * Batches of at least two sequences, which `onnx/Capture.ts` asks for; the last one may be twice the same. Gram matrices
+ * are large, one per sequence and site: for them, no more than two.
+ */
+const inCompany = (lengths: ReadonlyArray<number>, tokens: number): ReadonlyArray<Forward.Batch> =>
+  Forward.batches(lengths, Math.max(tokens, 2 * Math.max(...lengths)), () => 0).map((group) =>
+    group.items.length > 1 ? group : Forward.batch([...group.items, ...group.items], lengths),
+  )
 
 type Results = ReadonlyArray<{ readonly [output: string]: Slab.Slab }>
 

@@ -63,7 +63,7 @@ export const ropeKey =
   (length: number): number =>
     family.ropeDependsOnLength(config, length) ? length : 0
 
-/** The cache of one layer, [batch, heads, capacity, dim]; a pass appends to it in place. */
+/** The cache of one layer, [batch, heads, capacity, dim]; a pass appends to it. */
 export interface LayerCache {
   readonly key: Slab.Slab
   readonly value: Slab.Slab
@@ -79,7 +79,11 @@ export const makeCache = <E>({ shape }: Model.Model<E>, batch: number, capacity:
 /** What a pass over a batch is fed besides weights and hidden state. */
 interface Frame {
   readonly feeds: { readonly [name: string]: Slab.Slab }
+  /** Where the keys and values of the pass go: after the `past` tokens of each sequence. */
   readonly cache: ReadonlyArray<LayerCache> | undefined
+  readonly past: ReadonlyArray<number>
+  /** The keys and values of one layer at a time, [batch, width, heads x dim]. */
+  readonly fresh: LayerCache | undefined
 }
 interface Flow {
   readonly frame: Frame
@@ -87,14 +91,21 @@ interface Flow {
   spare: Slab.Slab
 }
 
+/** By graph input. */
+type Weights = { readonly [input: string]: Slab.Slab }
+
 /** A model with its graphs drawn, and the weights of its blocks held or streamed. */
 export interface Runner<E> {
   readonly model: Model.Model<E>
+  /** Are all weights kept in memory? */
+  readonly resident: boolean
   readonly embedding: Model.Program
   readonly block: (layer: number) => Model.Program
   /** A block's weights. Held for good if the runner is resident, else loaded at each call. */
-  readonly weights: (layer: number) => Effect.Effect<{ readonly [input: string]: Slab.Slab }, E | WorkerError, Pool>
-  readonly embeddingWeights: Effect.Effect<{ readonly [input: string]: Slab.Slab }, E | WorkerError, Pool>
+  readonly weights: (layer: number) => Effect.Effect<Weights, E | WorkerError, Pool>
+  readonly embeddingWeights: Effect.Effect<Weights, E | WorkerError, Pool>
+  /** To be called once no pass uses these weights any longer. */
+  readonly done: (weights: Weights) => Effect.Effect<void, never, Pool>
   /** Rotary tables for at least this many positions, `cos` and `sin` [positions, dim / 2]. */
   readonly rope: (length: number) => { readonly cos: Slab.Slab; readonly sin: Slab.Slab }
 }
@@ -112,7 +123,7 @@ export const runner = <E>(model: Model.Model<E>, resident: boolean): Runner<E> =
     byLayer.push(programs.get(drawn.key)!)
   }
   const embedding = Model.embedding(model)
-  const held = new Map<string, { readonly [input: string]: Slab.Slab }>()
+  const held = new Map<string, Weights>()
   const weights = (program: Model.Program, prefix: string) =>
     Effect.gen(function* () {
       const known = held.get(prefix)
@@ -136,19 +147,20 @@ export const runner = <E>(model: Model.Model<E>, resident: boolean): Runner<E> =
   }
   return {
     model,
+    resident,
     rope,
     embedding,
     block: (layer) => byLayer[layer]!,
     weights: (layer) => weights(byLayer[layer]!, model.family.prefix(layer)),
     embeddingWeights: weights(embedding, ""),
+    done: (weights) => (resident ? Effect.void : Effect.map(Pool, ({ memory }) => memory.giveBack(weights))),
   }
 }
 
-/** Feeds that say where each sequence stands: `past` tokens of it are in the cache, `fresh` are new (padded to width). */
+/** Feeds that say where each sequence stands: `past` tokens of it are in the cache, `width` are new. */
 const frame = <E>(
   { model, rope }: Runner<E>,
   past: ReadonlyArray<number>,
-  fresh: ReadonlyArray<number>,
   width: number,
   cache: ReadonlyArray<LayerCache> | undefined,
 ): Frame => {
@@ -156,35 +168,61 @@ const frame = <E>(
   const total = Math.max(...past) + width
   const { dim, keyValue } = model.shape.heads
   const empty = Slab.make("float32", [count, keyValue, 0, paddedDim(dim)])
+  const fresh = () => Slab.make("float32", [count, width, keyValue * paddedDim(dim)])
   return {
     cache,
+    past,
+    fresh: cache && { key: fresh(), value: fresh() },
     feeds: {
       ...rope(total),
       positions: Slab.int64s([count, width], (i) => past[Math.floor(i / width)]! + (i % width)),
+      // Padding may pass for tokens: nothing before it can see it, and what follows overwrites it in the cache.
       lengths: Slab.ints(
         [count],
-        // Without a cache padding may pass for tokens: nothing before it can see it.
-        past.map((p, i) => p + (cache === undefined ? width : fresh[i]!) - 1),
+        past.map((p) => p + width - 1),
       ),
       total: Slab.ints([], [total]),
-      ...(cache === undefined ? { pastKey: empty, pastValue: empty } : {}),
+      pastKey: empty,
+      pastValue: empty,
     },
   }
 }
 
-/** `rows` are tokens [batch, width]; the result is their embedding. */
-const embed = <E>(
-  runner: Runner<E>,
-  weights: { readonly [input: string]: Slab.Slab },
-  rows: Int32Array,
-  count: number,
-  width: number,
-) =>
-  Effect.gen(function* () {
-    const out = Slab.make("float32", [count, width, runner.model.shape.hidden])
-    yield* Model.run(runner.embedding, { ...weights, tokens: Slab.ints([count, width], rows) }, { out })
-    return out
-  })
+/** Tokens [batch, width] -> their embedding, `out`. */
+const embed = <E>({ embedding }: Runner<E>, weights: Weights, tokens: Int32Array, out: Slab.Slab): Model.Call => ({
+  program: embedding,
+  feeds: { ...weights, tokens: Slab.ints(out.dims.slice(0, 2), tokens) },
+  fetches: { out },
+})
+
+/** One block, after which the flow's hidden state is what it will have written. */
+const step = (
+  flow: Flow,
+  layer: number,
+  program: Model.Program,
+  weights: Weights,
+  extra: { readonly [output: string]: Slab.Slab },
+): Model.Call => {
+  const { hidden, spare } = flow
+  const { cache, feeds, fresh, past } = flow.frame
+  ;[flow.hidden, flow.spare] = [spare, hidden]
+  const call = {
+    program,
+    feeds: { ...weights, ...feeds, hidden },
+    fetches: { out: spare, ...fresh, ...extra },
+  }
+  const held = cache?.[layer]
+  if (held === undefined || fresh === undefined) return call
+  return {
+    ...call,
+    // The first pass has nothing to read from the cache.
+    feeds: past.some((n) => n > 0) ? { ...call.feeds, pastKey: held.key, pastValue: held.value } : call.feeds,
+    appends: [
+      { rows: fresh.key, cache: held.key, at: past },
+      { rows: fresh.value, cache: held.value, at: past },
+    ],
+  }
+}
 
 /** All flows through all blocks. `extra` are more outputs of block and flow, to be fetched in the same run. */
 const through = <E>(
@@ -203,17 +241,12 @@ const through = <E>(
       const current = weights
       const compute = Effect.forEach(
         flows,
-        Effect.fnUntraced(function* (flow, f) {
-          const cache = flow.frame.cache?.[layer]
-          const past = cache && { pastKey: cache.key, pastValue: cache.value }
-          const feeds = { ...current, ...flow.frame.feeds, ...past, hidden: flow.hidden }
-          yield* Model.run(program, feeds, { out: flow.spare, ...cache, ...extra(layer, f) })
-          ;[flow.hidden, flow.spare] = [flow.spare, flow.hidden]
-        }),
+        (flow, f) => Model.runAll([step(flow, layer, program, current, extra(layer, f))]),
         { concurrency: size, discard: true },
       )
       const upcoming = layer + 1 < layers ? runner.weights(layer + 1) : Effect.succeed(current)
       ;[, weights] = yield* Effect.all([compute, upcoming], { concurrency: "unbounded" })
+      yield* runner.done(current)
       yield* onBlock(layer)
     }
   })
@@ -248,22 +281,26 @@ const begin = <E>(
   groups: ReadonlyArray<Batch>,
   caches: ReadonlyArray<ReadonlyArray<LayerCache>> | undefined,
 ) =>
-  Effect.flatMap(runner.embeddingWeights, (weights) =>
-    Effect.forEach(
+  Effect.gen(function* () {
+    const weights = yield* runner.embeddingWeights
+    const flows = yield* Effect.forEach(
       groups,
       Effect.fnUntraced(function* (batch, i) {
         const count = batch.items.length
-        const hidden = yield* embed(runner, weights, rowsOf(batch, sequences), count, batch.width)
+        const hidden = Slab.make("float32", [count, batch.width, runner.model.shape.hidden])
+        yield* Model.runAll([embed(runner, weights, rowsOf(batch, sequences), hidden)])
         const zeros = batch.items.map(() => 0)
         const flow: Flow = {
-          frame: frame(runner, zeros, batch.lengths, batch.width, caches?.[i]),
+          frame: frame(runner, zeros, batch.width, caches?.[i]),
           hidden,
           spare: Slab.make("float32", hidden.dims),
         }
         return flow
       }),
-    ),
-  )
+    )
+    yield* runner.done(weights)
+    return flows
+  })
 
 /**
  * Whole sequences through all blocks, each drawn as `program`: `fetches` makes the slabs for its further outputs for a
@@ -308,23 +345,40 @@ export const decode = <E>(
   }>,
 ): Effect.Effect<ReadonlyArray<Slab.Slab>, E | WorkerError, Pool> =>
   Effect.gen(function* () {
-    const flows: Array<Flow> = []
-    const weights = yield* runner.embeddingWeights
-    for (const { cache, past, tokens } of steps) {
-      const hidden = yield* embed(runner, weights, tokens, tokens.length, 1)
-      const ones = past.map(() => 1)
-      flows.push({
-        frame: frame(runner, past, ones, 1, cache),
-        hidden,
-        spare: Slab.make("float32", hidden.dims),
-      })
+    const { size } = yield* Pool
+    const { hidden: width, layers } = runner.model.shape
+    const begun = steps.map(({ cache, past, tokens }) => {
+      const hidden = Slab.make("float32", [tokens.length, 1, width])
+      const flow: Flow = { frame: frame(runner, past, 1, cache), hidden, spare: Slab.make("float32", hidden.dims) }
+      return { flow, tokens }
+    })
+    const embedding = yield* runner.embeddingWeights
+    const start = ({ flow, tokens }: (typeof begun)[number]) => embed(runner, embedding, tokens, flow.hidden)
+    if (runner.resident) {
+      // All weights are at hand: a batch goes through the whole model in one call.
+      const weights = yield* Effect.forEach(
+        Array.from({ length: layers }, (_, layer) => layer),
+        runner.weights,
+      )
+      yield* Effect.forEach(
+        begun,
+        (one) =>
+          Model.runAll([
+            start(one),
+            ...weights.map((held, layer) => step(one.flow, layer, runner.block(layer), held, {})),
+          ]),
+        { concurrency: size, discard: true },
+      )
+    } else {
+      yield* Effect.forEach(begun, (one) => Model.runAll([start(one)]), { concurrency: size, discard: true })
+      yield* runner.done(embedding)
+      yield* through(
+        runner,
+        begun.map(({ flow }) => flow),
+        runner.block,
+        () => ({}),
+        () => Effect.void,
+      )
     }
-    yield* through(
-      runner,
-      flows,
-      runner.block,
-      () => ({}),
-      () => Effect.void,
-    )
-    return flows.map((flow) => flow.hidden)
+    return begun.map(({ flow }) => flow.hidden)
   })

@@ -107,8 +107,9 @@ const cached = <E, E2, R>(
     const { hidden } = runner.model.shape
     const sequences = states.map(({ tokens }) => tokens)
     const lengths = sequences.map((tokens) => tokens.length)
-    const width = Math.min(GROUP, Math.max(Forward.FEWEST_ROWS, Math.ceil(states.length / size)))
-    const groups = split(lengths, width)
+    // As many groups as keep all threads busy, of about the same size.
+    const count = size * Math.ceil(states.length / (size * GROUP))
+    const groups = split(lengths, Math.max(Forward.FEWEST_ROWS, Math.ceil(states.length / count)))
     const caches = groups.map((batch) =>
       Forward.makeCache(runner.model, batch.items.length, batch.width + options.maxTokens),
     )

@@ -11,6 +11,7 @@ import type { Graph } from "../onnx/Graph.ts"
 import * as Score from "../onnx/Score.ts"
 import type { Recipe } from "./Expand.ts"
 import { Pool, type WorkerError } from "./Pool.ts"
+import type { Append, RunArgument } from "./Session.ts"
 import * as Slab from "./Slab.ts"
 
 export interface Model<E> {
@@ -34,7 +35,8 @@ export interface Program {
   readonly weights: ReadonlyArray<{ readonly input: string; readonly tensor: string }>
 }
 
-const program = (graph: Graph, weights: Program["weights"]): Program => {
+/** A drawn graph as workers take it. */
+export const program = (graph: Graph, weights: Program["weights"]): Program => {
   const bytes = graph.toBytes()
   const shared = new SharedArrayBuffer(bytes.byteLength)
   new Uint8Array(shared).set(bytes)
@@ -94,7 +96,10 @@ export const heading = <E>(model: Model<E>): Program => {
   return program(Score.logits(head(model, weights), model.shape.hidden, model.shape.vocabulary), weights)
 }
 
-/** Expand tensors into shared memory: graph input -> weight. `prefix` is the layer's, in the checkpoint. */
+/**
+ * Expand tensors into lent memory: graph input -> weight. `prefix` is the layer's, in the checkpoint. Whoever is done
+ * with them gives them back.
+ */
 export const load = <E>(
   model: Model<E>,
   weights: Program["weights"],
@@ -106,7 +111,7 @@ export const load = <E>(
       weights,
       Effect.fnUntraced(function* ({ input, tensor }) {
         const { dims, recipe } = yield* model.recipe(prefix + tensor)
-        const out = Slab.make("float32", dims)
+        const out = pool.memory.lend(dims)
         yield* pool.call<void>(new URL("./Expand.ts", import.meta.url), "expand", { recipe, out })
         return [input, out] as const
       }),
@@ -115,17 +120,24 @@ export const load = <E>(
     return Object.fromEntries(loaded)
   })
 
-/** Run a program on the next free worker. */
-export const run = (
-  program: Program,
-  feeds: { readonly [name: string]: Slab.Slab },
-  fetches: { readonly [name: string]: Slab.Slab },
-): Effect.Effect<void, WorkerError, Pool> =>
+/** A program with what goes into it and where its outputs go. */
+export interface Call {
+  readonly program: Program
+  readonly feeds: { readonly [name: string]: Slab.Slab }
+  readonly fetches: { readonly [name: string]: Slab.Slab }
+  readonly appends?: ReadonlyArray<Append>
+}
+
+/** Run programs on the next free worker, one after the other. */
+export const runAll = (calls: ReadonlyArray<Call>): Effect.Effect<void, WorkerError, Pool> =>
   Effect.flatMap(Pool, (pool) =>
-    pool.call<void>(new URL("./Session.ts", import.meta.url), "run", {
-      key: program.key,
-      graph: program.graph,
-      feeds,
-      fetches,
-    }),
+    pool.call<void>(
+      new URL("./Session.ts", import.meta.url),
+      "runAll",
+      calls.map(({ program: { graph, key }, ...rest }): RunArgument => ({ key, graph, ...rest })),
+    ),
   )
+
+/** Run a program on the next free worker. */
+export const run = (program: Program, feeds: Call["feeds"], fetches: Call["fetches"]) =>
+  runAll([{ program, feeds, fetches }])

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { Worker } from "node:worker_threads"
+import * as Lending from "./Lending.ts"
 import type { Call, Reply } from "./worker.ts"
 
 /** What a worker threw: `tag` is the error's own name, the message its sentence. */
@@ -35,6 +36,8 @@ export class Pool extends Context.Service<
   Pool,
   {
     readonly size: number
+    /** For what is fed to the threads and soon replaced. */
+    readonly memory: Lending.Lending
     /** Run `name` of `module` (a file URL) on the next free thread. */
     readonly call: <A>(module: URL, name: string, argument: unknown) => Effect.Effect<A, WorkerError>
   }
@@ -89,12 +92,19 @@ const start = (size: number) => {
       if (thread === undefined) return
       const job = waiting.shift()!
       thread.job = job
-      thread.worker.ref()
-      thread.worker.postMessage(job.call)
+      try {
+        thread.worker.postMessage(job.call)
+        thread.worker.ref()
+      } catch (cause) {
+        // An argument that cannot be sent is the caller's bug; the thread has not seen it.
+        thread.job = undefined
+        job.done(Effect.die(cause))
+      }
     }
   }
   return {
     size,
+    memory: Lending.make(),
     call: <A>(module: URL, name: string, argument: unknown) =>
       Effect.callback<A, WorkerError>((resume) => {
         const job: Job = { call: { id: count++, module: module.href, name, argument }, done: resume }

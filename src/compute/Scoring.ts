@@ -15,6 +15,8 @@ import { REFERENCE } from "../onnx/Score.ts"
 export interface Request {
   readonly tokens: Int32Array
   readonly from: number
+  /** The item it is asked for, for messages: its place in the list where it is left out. */
+  readonly item?: number
 }
 
 /** Per scored token, all requests one after the other. Natural logarithms. */
@@ -60,7 +62,14 @@ export const hiddenRows = <E>(
     // The last token predicts nothing that is scored.
     const sequences = requests.map(({ tokens }) => tokens.subarray(0, tokens.length - 1))
     const lengths = sequences.map((tokens) => tokens.length)
-    const groups = Forward.batches(lengths, tokensPerBatch, Forward.ropeKey(runner.model))
+    const { size } = yield* Pool
+    const total = lengths.reduce((n, length) => n + length, 0)
+    // A few sequences are shared among the threads.
+    const groups = Forward.batches(
+      lengths,
+      Math.min(tokensPerBatch, Math.ceil(total / size)),
+      Forward.ropeKey(runner.model),
+    )
     const states = yield* Forward.prefill(runner, sequences, groups, undefined, onBlock)
     const out = Slab.make("float32", [Math.max(Forward.FEWEST_ROWS, rowCount(requests)), hidden])
     const rows = Slab.floats(out)
@@ -133,6 +142,7 @@ export const scoreRows = <E, E2>(
       },
       { concurrency: pool.size, discard: true },
     )
+    pool.memory.giveBack(weights)
     const floats = (name: string) => Float32Array.from(Slab.floats(fetches[name]!)).subarray(0, targets.length)
     const tokens = (name: string) => Int32Array.from(Slab.longs(fetches[name]!), Number).subarray(0, targets.length)
     return {

@@ -1,8 +1,8 @@
 /**
  * Runs in a worker: ONNX Runtime sessions, opened once per graph, fed and fetched through shared memory.
  *
- * Outputs are written straight into the given slabs. A cache that is both fed and fetched (the same slab) is appended
- * to in place.
+ * Outputs are written straight into the given slabs. ONNX Runtime also hands each of them back as a fresh copy, which is
+ * why a cache is never an output: its new rows are, and they are appended to it here.
  */
 import * as ort from "onnxruntime-node"
 import * as Slab from "./Slab.ts"
@@ -13,6 +13,15 @@ export interface RunArgument {
   readonly graph: SharedArrayBuffer
   readonly feeds: { readonly [name: string]: Slab.Slab }
   readonly fetches: { readonly [name: string]: Slab.Slab }
+  /** Done after the run. */
+  readonly appends?: ReadonlyArray<Append>
+}
+/** Rows that are to be copied once they are there: `rows` [batch, sequence, heads x dim] -> from position `at` of each. */
+export interface Append {
+  readonly rows: Slab.Slab
+  /** [batch, heads, capacity, dim] */
+  readonly cache: Slab.Slab
+  readonly at: ReadonlyArray<number>
 }
 
 const sessions = new Map<string, Promise<ort.InferenceSession>>()
@@ -42,8 +51,28 @@ const tensors = (slabs: { readonly [name: string]: Slab.Slab }) =>
     ]),
   )
 
+const append = ({ at, cache, rows }: Append): void => {
+  const [, heads, capacity, dim] = cache.dims as [number, number, number, number]
+  const sequence = rows.dims[1]!
+  const [from, to] = [Slab.floats(rows), Slab.floats(cache)]
+  at.forEach((start, item) => {
+    for (let i = 0; i < sequence; i++) {
+      for (let head = 0; head < heads; head++) {
+        const first = ((item * sequence + i) * heads + head) * dim
+        to.set(from.subarray(first, first + dim), ((item * heads + head) * capacity + start + i) * dim)
+      }
+    }
+  })
+}
+
 /** Run a graph once. Resolves when every fetched slab is written. */
-export const run = async ({ feeds, fetches, graph, key }: RunArgument): Promise<void> => {
+export const run = async ({ appends, feeds, fetches, graph, key }: RunArgument): Promise<void> => {
   const session = await open(key, graph)
   await session.run(tensors(feeds), tensors(fetches))
+  appends?.forEach(append)
+}
+
+/** One after the other, where each needs what those before it wrote. */
+export const runAll = async (calls: ReadonlyArray<RunArgument>): Promise<void> => {
+  for (const call of calls) await run(call)
 }

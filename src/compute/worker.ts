@@ -16,14 +16,13 @@ export type Reply =
 
 const port = parentPort!
 port.on("message", async ({ argument, id, module, name }: Call) => {
-  let reply: Reply
+  const send = (reply: Reply) => port.postMessage(reply)
   try {
     const exports = await import(module)
-    reply = { id, value: await exports[name](argument) }
+    send({ id, value: await exports[name](argument) })
   } catch (cause) {
     const error = cause instanceof Error ? cause : new Error(String(cause))
     const tag = "_tag" in error ? String(error._tag) : error.name
-    reply = { id, error: { tag, message: error.message } }
+    send({ id, error: { tag, message: error.message } })
   }
-  port.postMessage(reply)
 })

@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { existsSync, readFileSync } from "node:fs"
-import { basename, join } from "node:path"
+import { join } from "node:path"
 import * as Json from "./Json.ts"
 import * as Safetensors from "./Safetensors.ts"
 
@@ -79,7 +79,6 @@ export const match = (
   ignored: RegExp,
 ): Effect.Effect<ReadonlyMap<string, Safetensors.Entry>, BadCheckpoint | Safetensors.UnsupportedDtype> =>
   Effect.gen(function* () {
-    const file = basename(weights)
     const missing = [...expected.keys()].filter((name) => !catalog.has(name))
     const extra = [...catalog.keys()].filter((name) => !expected.has(name) && !ignored.test(name))
     const list = (names: ReadonlyArray<string>) =>
@@ -99,7 +98,7 @@ export const match = (
         return yield* new BadCheckpoint({ file: weights, reason })
       }
       if (!Safetensors.isWeight(entry.dtype)) {
-        return yield* new Safetensors.UnsupportedDtype({ file, tensor: name, dtype: entry.dtype })
+        return yield* new Safetensors.UnsupportedDtype({ file: entry.file, tensor: name, dtype: entry.dtype })
       }
       entries.set(name, entry)
     }

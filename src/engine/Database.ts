@@ -173,7 +173,7 @@ export const make = (current: () => Backend, failure: (cause: unknown) => StoreE
           }),
       ),
     flush: () => {
-      while (holds === 0 && queue.length > 0) runBatch()
+      if (holds === 0) while (queue.length > 0) runBatch()
     },
   }
 }

@@ -6,8 +6,11 @@ import type { Cell } from "./Plan.ts"
 const classesOf = (study: string, stage: string) => [`${study}/${stage}`, ""]
 
 /** What is recorded after a cell was computed. */
-export const records = <R>(study: string, cell: Cell<R>, cost: Pick<Cost, "seconds" | "peakMemory" | "bytes">) =>
-  classesOf(study, cell.stage).map((name) => ({ stage: cell.use, class: name, ...cost }))
+export const records = <R>(
+  study: string,
+  { stage, use }: Cell<R>,
+  { bytes, peakMemory, seconds }: Pick<Cost, "seconds" | "peakMemory" | "bytes">,
+) => classesOf(study, stage).map((name) => ({ stage: use, class: name, seconds, peakMemory, bytes }))
 
 export type Estimate<R> = (cell: Cell<R>) => Cost | undefined
 

@@ -7,8 +7,8 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Semaphore from "effect/Semaphore"
 import type { Cost } from "./Costs.ts"
+import * as Gate from "./Gate.ts"
 import type { Lease } from "./Leases.ts"
 import * as Output from "./Output.ts"
 import * as Plan from "./Plan.ts"
@@ -35,7 +35,10 @@ export interface Options<R> {
     /** Seconds that the cell should take, by the runs before. */
     readonly expected: (cell: Cell<R>) => number | undefined
     /** Remembers what the cell took; bytes are those that were put. */
-    readonly record: (cell: Cell<R>, cost: Pick<Cost, "seconds" | "peakMemory" | "bytes">) => Effect.Effect<void, StoreError>
+    readonly record: (
+      cell: Cell<R>,
+      cost: Pick<Cost, "seconds" | "peakMemory" | "bytes">,
+    ) => Effect.Effect<void, StoreError>
   }
   readonly plan: Plan.Plan<R>
   readonly survey: Survey<R>
@@ -67,7 +70,8 @@ const attempts = 4
 export const make = <R>({ environment, jobs, keepGoing, plan, survey }: Options<R>) => {
   const { progress, store } = environment
   const outcomes = new Map<Cell<R>, Outcome<R>>()
-  const permits = Semaphore.makeUnsafe(jobs)
+  const gate = Gate.make(jobs)
+  const order = new Map(plan.cells.map((cell, i) => [cell, i]))
   let stopping = false
 
   /** One flight for all who ask for the same thing at the same time. */
@@ -203,14 +207,18 @@ export const make = <R>({ environment, jobs, keepGoing, plan, survey }: Options<
         return store.singleFlight(key, find, (lease) => execute(cell, key, digests, lease))
       })
       // Shared before there is a permit to wait for: two cells of one key never hold two.
-      return once(computing, key, permits.withPermit(flight))
+      return once(computing, key, gate.pass(order.get(cell)!, flight))
     })
 
   const execute = Effect.fnUntraced(function* (cell: Cell<R>, key: string, digests: Trace["inputs"], lease: Lease) {
     const { id, definition, stage } = cell
     const expected = environment.expected(cell)
     progress.emit({ event: "started", cell: id, stage, ...(expected !== undefined && { expected }) })
-    const { context, log, stored, touched } = StageContext.make(environment, cell, Plan.seed(cell, shaped(cell, digests)))
+    const { context, log, stored, touched } = StageContext.make(
+      environment,
+      cell,
+      Plan.seed(cell, shaped(cell, digests)),
+    )
     const { outcome, trace } = yield* Publish.measured(environment, {
       key,
       kind: "stage",

@@ -96,7 +96,9 @@ export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
   }
   const distance = (cell: Cell<R>, { identity, inputs }: Preimage.Preimage) => {
     const digests = survey.digests(cell)
-    const changed = Object.keys(cell.inputs).filter((slot) => digests?.[slot]?.join() !== digestsIn(inputs[slot]).join())
+    const changed = Object.keys(cell.inputs).filter(
+      (slot) => digests?.[slot]?.join() !== digestsIn(inputs[slot]).join(),
+    )
     return differences(toJson(identity), toJson(cell.identity)).length + changed.length
   }
 
@@ -107,11 +109,10 @@ export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
 
   const compareIdentity = (cell: Cell<R>, before: Identity): ReadonlyArray<Reason> => {
     const { identity: after } = cell
-    const reasons: Array<Reason> = differences(before.params, after.params).map((it) => ({
-      kind: "parameter",
-      ...it,
-      position: plan.at(cell, it.path),
-    }))
+    const parameters = differences(before.params, after.params)
+    const reasons: Array<Reason> = parameters.map(({ after, before, path }) => {
+      return { kind: "parameter", path, before, after, position: plan.at(cell, path) }
+    })
     const codes = [after.code, ...after.plugins]
     const codesBefore = [before.code, ...before.plugins]
     if (codes.join() !== codesBefore.join()) {
@@ -119,7 +120,8 @@ export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
         codesBefore[i] === undefined ? [] : Closure.changes(store, codesBefore[i], code),
       )
       // Another plug-in by another parameter is told by the parameter.
-      if (before.code !== after.code || reasons.length === 0) reasons.push({ kind: "code", changed: [...new Set(changed)] })
+      if (before.code !== after.code || reasons.length === 0)
+        reasons.push({ kind: "code", changed: [...new Set(changed)] })
     }
     for (const kind of ["version", "seed"] as const)
       if (before[kind] !== after[kind]) reasons.push({ kind, before: before[kind], after: after[kind] })
@@ -134,7 +136,8 @@ export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
     const inputs = cellsOf(cell.inputs[slot])
     if (!isGathered(before)) {
       const input = inputs[0]
-      if (input === undefined) return before == null ? [] : [{ kind: "gathered", slot, added: [], removed: ["its cell"] }]
+      if (input === undefined)
+        return before == null ? [] : [{ kind: "gathered", slot, added: [], removed: ["its cell"] }]
       return changedInput(slot, input, before ?? undefined)
     }
     const digests = new Map(before.map(([id, , digest]) => [id, digest]))

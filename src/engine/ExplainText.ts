@@ -15,7 +15,9 @@ const show = (value: Json | undefined): string => {
   return text.length > 80 ? `${text.slice(0, 77)}...` : text
 }
 const listed = (names: ReadonlyArray<string>) =>
-  names.length <= printed ? names.join(", ") : `${names.slice(0, printed).join(", ")} and ${names.length - printed} more`
+  names.length <= printed
+    ? names.join(", ")
+    : `${names.slice(0, printed).join(", ")} and ${names.length - printed} more`
 
 /** When and by which run. */
 export const origin = ({ cell, provenance: { started, study } }: Trace): string =>
@@ -38,7 +40,9 @@ const sentence = (reason: Reason, shorten: Shorten): string => {
     case "seed":
       return `${reason.kind}: ${show(reason.before)} -> ${show(reason.after)}`
     case "file":
-      return reason.path === undefined ? `file ${reason.slot} is no longer read` : `file ${shorten(reason.path)} changed`
+      return reason.path === undefined
+        ? `file ${reason.slot} is no longer read`
+        : `file ${shorten(reason.path)} changed`
     case "input":
       return `input ${reason.slot} ${reason.changed ? "changed" : "is to be computed first"}: ${reason.cell}`
     case "gathered": {
@@ -53,12 +57,14 @@ const sentence = (reason: Reason, shorten: Shorten): string => {
 }
 
 const tree = (reasons: ReadonlyArray<Reason>, shorten: Shorten, start: string): ReadonlyArray<string> => {
-  const lines = reasons.slice(0, printed).flatMap((reason) => [
-    `${start}${sentence(reason, shorten)}`,
-    ...(reason.kind === "input" ? tree(reason.because, shorten, `${" ".repeat(start.length)}because `) : []),
-  ])
-  const more = reasons.length - printed
-  return more > 0 ? [...lines, `${start}${more} more`] : lines
+  const inner = `${" ".repeat(start.length)}because `
+  const lines: Array<string> = []
+  for (const reason of reasons.slice(0, printed)) {
+    lines.push(`${start}${sentence(reason, shorten)}`)
+    if (reason.kind === "input") lines.push(...tree(reason.because, shorten, inner))
+  }
+  if (reasons.length > printed) lines.push(`${start}${reasons.length - printed} more`)
+  return lines
 }
 
 export const lines = (explanation: Explanation, shorten: Shorten): ReadonlyArray<string> => {

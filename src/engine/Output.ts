@@ -34,7 +34,7 @@ export const references = (document: unknown): References => {
     else if (value.within === undefined) blobs.add(value.blob)
     else files.add(value.within.file)
   }
-  return { blobs: [...blobs].sort(), files: [...files].sort() }
+  return { blobs: [...blobs].toSorted(), files: [...files].toSorted() }
 }
 
 /** Fails when the value is not what its kind promises: nothing of that sort is ever stored. */

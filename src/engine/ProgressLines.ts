@@ -7,7 +7,10 @@ const clock = () => new Date().toTimeString().slice(0, 8)
 /** Milliseconds between two lines about the same running cell. */
 const patience = 10_000
 
-/** Leaves out what would repeat itself: of cached cells only their number is told, of progress a line now and then. */
+/**
+ * Leaves out what would drown the rest: of cached cells only their number is told, of progress a line now and then;
+ * what cells log is kept with their results.
+ */
 export const lines = (write: (line: string) => void): Sink => {
   const told = new Map<string, number>()
   const say = (text: string) => write(`${clock()}  ${text}`)
@@ -26,17 +29,18 @@ export const lines = (write: (line: string) => void): Sink => {
         told.set(event.cell, Date.now())
         return say(`${event.cell}: ${event.done} of ${event.total} ${event.unit}`)
       }
-      case "log":
-        return say(`${event.cell}: ${event.message}`)
       case "finished":
         return say(`${event.cell}: done in ${duration(event.seconds)}`)
       case "failed":
         return say(`${event.cell}: FAILED: ${event.reason}`)
       case "skipped":
-        return say(`${event.cell}: skipped, ${event.because === undefined ? "the run is stopping" : `${event.because} failed`}`)
+        return say(
+          `${event.cell}: skipped, ${event.because === undefined ? "the run is stopping" : `${event.because} failed`}`,
+        )
       case "found":
         return say(`${event.cell}: found, as computed before`)
       case "cached":
+      case "log":
         return
     }
   }

@@ -17,7 +17,14 @@ export interface Running {
   readonly since: number
   readonly expected: number | undefined
   readonly progress:
-    | { readonly done: number; readonly total: number; readonly unit: string; readonly first: number; readonly since: number; readonly now: number }
+    | {
+        readonly done: number
+        readonly total: number
+        readonly unit: string
+        readonly first: number
+        readonly since: number
+        readonly now: number
+      }
     | undefined
 }
 

@@ -79,7 +79,11 @@ export const render = (
     fit(head, width),
     ...shown.map((stage) => {
       const line = fit(stageLine(stage, name, digits), width)
-      return stage.failed > 0 ? paint(line, "red") : stage.cached + stage.done === stage.cells ? paint(line, "green") : line
+      return stage.failed > 0
+        ? paint(line, "red")
+        : stage.cached + stage.done === stage.cells
+          ? paint(line, "green")
+          : line
     }),
     ...Array.from(state.running.values(), (running) => paint(fit(runningLine(running, now), width), "cyan")),
   ]

@@ -19,8 +19,13 @@ export const bytes = (n: number): string => {
 }
 
 /** `1 cell`, `1,200 cells` */
-export const count = (n: number, noun: string): string => `${n.toLocaleString("en-US")} ${noun}${n === 1 ? "" : "s"}`
+export const count = (n: number, noun: string): string =>
+  `${String(n).replace(/\B(?=(\d{3})+$)/g, ",")} ${noun}${n === 1 ? "" : "s"}`
 
 /** A rate per second: `850`, `12.3k`. */
 export const rate = (perSecond: number): string =>
-  perSecond >= 10_000 ? `${(perSecond / 1000).toFixed(1)}k` : perSecond >= 10 ? perSecond.toFixed(0) : perSecond.toFixed(1)
+  perSecond >= 10_000
+    ? `${(perSecond / 1000).toFixed(1)}k`
+    : perSecond >= 10
+      ? perSecond.toFixed(0)
+      : perSecond.toFixed(1)

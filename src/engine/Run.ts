@@ -18,6 +18,8 @@ export interface Options<R> {
   readonly jobs: number
   /** What to have in the end. Everything that nothing else needs, if left out. */
   readonly targets?: ReadonlyArray<Cell<R>>
+  /** Targets whose documents the caller is going to read: that they exist is not enough, they must be right. */
+  readonly read?: (cell: Cell<R>) => boolean
   /** Cells to compute again although they are there. */
   readonly forced?: (cell: Cell<R>) => boolean
   /** After a failure, compute what does not depend on it; otherwise only finish what has begun. */
@@ -42,12 +44,25 @@ export interface Report<R> {
  */
 export const run = Effect.fn("Run.run")(function* <R>(
   plan: Plan<R>,
-  { jobs, keepGoing, targets = Survey.sinks(plan), forced = () => false, fingerprint, runtime }: Options<R>,
+  {
+    jobs,
+    keepGoing,
+    targets = Survey.sinks(plan),
+    forced = () => false,
+    read = () => false,
+    fingerprint,
+    runtime,
+  }: Options<R>,
 ): Effect.fn.Return<Report<R>, StudyErrors | StoreError, Store | R> {
   const store = yield* Store
   const progress = yield* Progress
   const study = plan.study.name
   const survey = Survey.make(store, plan, forced)
+  const wrong = targets.filter(read).flatMap((cell) => {
+    const trace = survey.traces.get(cell)
+    return trace === undefined || store.getDocument(trace.output) !== undefined ? [] : [trace.key]
+  })
+  survey.spoil(wrong)
   const pending = new Set(survey.pending(plan, targets))
   yield* check(plan, pending)
   const wanted = Survey.closure(targets)
@@ -69,8 +84,7 @@ export const run = Effect.fn("Run.run")(function* <R>(
       progress,
       meter: Machine.meter(),
       expected: (cell) => estimate(cell)?.seconds,
-      record: (cell, cost) =>
-        Effect.forEach(Estimate.records(study, cell, cost), store.recordCost, { discard: true }),
+      record: (cell, cost) => Effect.forEach(Estimate.records(study, cell, cost), store.recordCost, { discard: true }),
     },
     plan,
     survey,

@@ -41,7 +41,8 @@ export interface Running {
 /** Bytes read and hashed at a time, so that the event loop gets its turn. */
 const sliceSize = 4 << 20
 
-const toFailure = (cause: unknown) => new StageFailure({ reason: cause instanceof Error ? cause.message : String(cause) })
+const toFailure = (cause: unknown) =>
+  new StageFailure({ reason: cause instanceof Error ? cause.message : String(cause) })
 
 /** A slice of a file, checked against the digest of the slice. */
 const readSlice = (path: string, offset: number, blob: Blob) =>
@@ -51,7 +52,7 @@ const readSlice = (path: string, offset: number, blob: Blob) =>
       Effect.gen(function* () {
         const bytes = new Uint8Array(new SharedArrayBuffer(blob.bytes))
         const hash = createHash("sha256")
-        for (let at = 0; at < blob.bytes; ) {
+        for (let at = 0; at < blob.bytes;) {
           const { bytesRead } = yield* Effect.tryPromise({
             try: () => file.read(bytes, at, Math.min(sliceSize, blob.bytes - at), offset + at),
             catch: toFailure,
@@ -103,7 +104,8 @@ export const make = <R>(environment: Environment, cell: Cell<R>, seed: bigint): 
         key,
         kind: "unit",
         stage: name,
-        cell: cell.id,
+        // Not the cell's own name: who looks for its earlier results does not want to find hundreds of units.
+        cell: `${cell.id} / ${name}`,
         coordinates: cell.coordinates,
         code: cell.identity.code,
         inputs: {},

@@ -21,7 +21,7 @@ import * as Lmdb from "./Lmdb.ts"
 import * as Owner from "./Owner.ts"
 import { BlobLost } from "./Problem.ts"
 import * as Runs from "./Runs.ts"
-import type { StoreError } from "./StoreError.ts"
+import { StoreError } from "./StoreError.ts"
 import type { Published, Trace } from "./Trace.ts"
 import * as Traces from "./Traces.ts"
 
@@ -154,6 +154,8 @@ const make = (files: Database.Files, here: Owner.Owner): Effect.Effect<Service, 
         )
         if (published.outcome === "missing")
           return yield* new BlobLost({ digest: published.digest, reason: "is named by a trace but was never put" })
+        if (published.outcome !== "fenced" && Traces.get(index, trace.key) === undefined)
+          return yield* new StoreError({ kind: "Io", reason: `the trace ${trace.key} is not there after its commit` })
         return published
       }),
       resolveStatic: (staticKey) => Traces.resolveStatic(index, staticKey),

@@ -156,7 +156,8 @@ export const shaped = <R>(
   digests: { readonly [slot: string]: ReadonlyArray<string> },
 ): Plan.InputDigests => {
   const shaped: Record<string, string | undefined | ReadonlyArray<string>> = {}
-  for (const slot of Object.keys(digests)) shaped[slot] = Array.isArray(cell.inputs[slot]) ? digests[slot] : digests[slot]![0]
+  for (const slot of Object.keys(digests))
+    shaped[slot] = Array.isArray(cell.inputs[slot]) ? digests[slot] : digests[slot]![0]
   return shaped
 }
 

@@ -49,6 +49,10 @@ const Config = Schema.Struct({
       : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}; give head_dim`,
   ),
   Schema.makeFilter((c) => {
+    const dim = c.head_dim ?? c.hidden_size / c.num_attention_heads
+    return dim % 2 !== 1 ? undefined : `the head size ${dim} is odd; rotary positions turn pairs of channels`
+  }),
+  Schema.makeFilter((c) => {
     const settings = c.rope_parameters ?? c.rope_scaling ?? {}
     const type = settings.rope_type ?? settings.type ?? "default"
     const needs: ReadonlyArray<keyof typeof settings> | undefined = {

@@ -114,8 +114,9 @@ export class Block {
 
   /**
    * Causal attention with rotary positions. `q` [batch, sequence, query x dim], `k` and `v`
-   * [batch, sequence, keyValue x dim]; all keys and values so far enter and leave as `key` and `value`
-   * [batch, keyValue, capacity, dim], of which the first `lengths + 1` are live after the call.
+   * [batch, sequence, keyValue x dim]; earlier keys and values enter as `pastKey` and `pastValue`
+   * [batch, keyValue, capacity, dim]. `lengths + 1` of each sequence are live with those of this call, which leave as
+   * `key` and `value` [batch, sequence, keyValue x dim]: the caller appends them to what is past.
    */
   attention(q: Value, k: Value, v: Value, heads: Heads): Value {
     const { graph } = this
@@ -127,12 +128,16 @@ export class Block {
     const [key, value] = this.#hooks.keyValue(this, rotate(k, heads.keyValue), v, heads)
     const padded = paddedDim(heads.dim)
     const cache = ["batch", heads.keyValue, "capacity", padded] as const
-    const [out, nextKey, nextValue] = graph.ops(
+    const [freshKey, freshValue] = [key, value].map((x) => this.#pad(x, heads.keyValue, heads.dim, padded)) as [
+      Value,
+      Value,
+    ]
+    const [out] = graph.ops(
       "GroupQueryAttention",
       [
         this.#pad(rotate(q, heads.query), heads.query, heads.dim, padded),
-        this.#pad(key, heads.keyValue, heads.dim, padded),
-        this.#pad(value, heads.keyValue, heads.dim, padded),
+        freshKey,
+        freshValue,
         graph.input("pastKey", "float32", cache),
         graph.input("pastValue", "float32", cache),
         graph.input("lengths", "int32", ["batch"]),
@@ -141,9 +146,9 @@ export class Block {
       3,
       { num_heads: heads.query, kv_num_heads: heads.keyValue, scale: { float: 1 / Math.sqrt(heads.dim) } },
     )
-    const next = ["batch", heads.keyValue, "total", padded]
-    graph.output("key", nextKey!, "float32", next)
-    graph.output("value", nextValue!, "float32", next)
+    const fresh = ["batch", "sequence", heads.keyValue * padded]
+    graph.output("key", freshKey, "float32", fresh)
+    graph.output("value", freshValue, "float32", fresh)
     return this.#unpad(out!, heads.query, heads.dim, padded)
   }
 

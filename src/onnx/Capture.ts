@@ -4,7 +4,8 @@
  *
  * Outputs per site and statistic, one row per sequence: `<site>|min`, `|max`, `|s1` … `|s4` (sums of x, x², x³, x⁴ over
  * the sequence), each [batch, channels]; `<site>|gram` is Xᵀ X, [batch, channels, channels]. Rows of different
- * sequences are never mixed, so the batch size cannot change a number.
+ * sequences are never mixed, so the batch size cannot change a number, as long as it is not 1: ONNX Runtime adds up
+ * the rows of a lone sequence in another order.
  */
 import type { Block, Hooks } from "./Block.ts"
 import type { Value } from "./Graph.ts"
@@ -25,28 +26,28 @@ export const capture = (gram: boolean): { readonly hooks: Hooks; readonly taps: 
   const taps: Array<Tap> = []
   // q, k and v read the same tensor: reduce it once.
   const seen = new Map<string, Tap>()
-  const tap = (b: Block, site: string, x: Value, channels: number, wantGram: boolean) => {
-    const known = seen.get(x.name)
+  const tap = (b: Block, site: string, input: Value, x: () => Value, channels: number, wantGram: boolean) => {
+    const known = seen.get(input.name)
     if (known) {
       known.sites.push(site)
       return
     }
     const fresh = { sites: [site], channels }
-    seen.set(x.name, fresh)
+    seen.set(input.name, fresh)
     taps.push(fresh)
-    reduce(b, site, x, channels, wantGram)
+    reduce(b, site, x(), channels, wantGram)
   }
   return {
     taps,
     hooks: {
       linear: (b, site, x, inFeatures) => {
         const hidden = b.graph.input("hidden", "float32", [])
-        tap(b, site, b.unflatten(x, inFeatures, hidden), inFeatures, gram)
+        tap(b, site, x, () => b.unflatten(x, inFeatures, hidden), inFeatures, gram)
         return x
       },
       keyValue: (b, key, value, heads) => {
-        tap(b, "key", key, heads.keyValue * heads.dim, false)
-        tap(b, "value", value, heads.keyValue * heads.dim, false)
+        tap(b, "key", key, () => key, heads.keyValue * heads.dim, false)
+        tap(b, "value", value, () => value, heads.keyValue * heads.dim, false)
         return [key, value]
       },
     },

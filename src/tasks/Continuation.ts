@@ -8,6 +8,8 @@ import type { Request } from "../compute/Scoring.ts"
 import { type Subject, type Unscorable, unscorable } from "./Scorer.ts"
 
 export interface Pair {
+  /** The item it belongs to, for messages. */
+  readonly item: number
   readonly prompt: string
   readonly continuation: string
 }
@@ -26,11 +28,13 @@ export const requests = <E, R>(
     const prompts = pairs.map(({ prompt }, i) => prompt.slice(0, prompt.length - space[i]!))
     const heads = yield* subject.encode(prompts)
     const wholes = yield* subject.encode(pairs.map(({ continuation, prompt }) => prompt + continuation))
-    return yield* Effect.forEach(pairs, ({ continuation }, i) => {
+    return yield* Effect.forEach(pairs, ({ continuation, item }, i) => {
       const head = begin(subject.bos, heads[i]!)
       const tokens = begin(subject.bos, wholes[i]!)
       return tokens.length > head.length && head.length > 0
-        ? Effect.succeed({ tokens, from: head.length })
-        : Effect.fail(unscorable(`item ${i}: ${JSON.stringify(continuation)} after the prompt adds no token to score`))
+        ? Effect.succeed({ tokens, from: head.length, item })
+        : Effect.fail(
+            unscorable(`item ${item}: ${JSON.stringify(continuation)} after the prompt adds no token to score`),
+          )
     })
   })

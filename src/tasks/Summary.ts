@@ -5,6 +5,10 @@ import type { Metric } from "./Scorer.ts"
 
 type Kind = Pick<Metric, "better" | "primary"> & { readonly chance?: number; readonly group?: string }
 
+/** The largest number there is stands for everything beyond it: scores are finite. */
+export const finite = (value: number): number => Math.min(value, Number.MAX_VALUE)
+export const exp = (value: number): number => finite(Math.exp(value))
+
 /** The mean of one number per item, with its standard error. */
 export const average = (name: string, values: ArrayLike<number>, kind: Kind): Metric => {
   const stderr = standardError(values)

@@ -37,17 +37,30 @@ interface Raw {
   readonly fail: (path: ReadonlyArray<PropertyKey>, reason: string) => BadTask
 }
 
+/** What a library throws, as data. */
+const attempt = <A>(thunk: () => A): { readonly value: A } | { readonly problem: string } => {
+  try {
+    return { value: thunk() }
+  } catch (cause) {
+    return { problem: (cause as Error).message }
+  }
+}
+
 const read = (file: string): Effect.Effect<Raw, BadTask> =>
   Effect.suspend(() => {
     const lineCounter = new LineCounter()
-    const document = parseDocument(readFileSync(file, "utf8"), { lineCounter, strict: true })
+    const text = attempt(() => readFileSync(file, "utf8"))
+    if ("problem" in text) return Effect.fail(new BadTask({ where: file, reason: `cannot be read: ${text.problem}` }))
+    const document = parseDocument(text.value, { lineCounter, strict: true })
     const at = (offset: number) => {
       const { col, line } = lineCounter.linePos(offset)
       return `${file}:${line}:${col}`
     }
     const [problem] = document.errors
     if (problem) return Effect.fail(new BadTask({ where: at(problem.pos[0]), reason: problem.message.split("\n")[0]! }))
-    const value: unknown = document.toJS({ maxAliasCount: 16 })
+    const parsed = attempt((): unknown => document.toJS({ maxAliasCount: 16 }))
+    if ("problem" in parsed) return Effect.fail(new BadTask({ where: at(0), reason: parsed.problem }))
+    const { value } = parsed
     const fail = (path: ReadonlyArray<PropertyKey>, reason: string) => {
       for (let depth = path.length; depth > 0; depth--) {
         const node = document.getIn(path.slice(0, depth), true) as { range?: [number, number, number] } | undefined

@@ -26,7 +26,9 @@ export default Scorer.make({
   run: Effect.fnUntraced(function* (task, items, subject) {
     const groups = yield* Effect.forEach(items, (item, i) => Template.group(task.group, item, i))
     const questions = yield* Effect.forEach(items, (item, i) => question(task, item, i))
-    const pairs = questions.flatMap(({ choices, prompt }) => choices.map((continuation) => ({ prompt, continuation })))
+    const pairs = questions.flatMap(({ choices, prompt }, item) =>
+      choices.map((continuation) => ({ item, prompt, continuation })),
+    )
     const requests = yield* Continuation.requests(pairs, subject)
     const scores = yield* subject.score(requests)
     const spans = Summary.spans(requests.map(({ from, tokens }) => tokens.length - from))

@@ -15,7 +15,11 @@ export default Scorer.make({
   needs: () => 0,
   run: Effect.fnUntraced(function* (task, items, subject) {
     const pairs = yield* Effect.forEach(items, (item, i) =>
-      Effect.all({ prompt: Template.fill(task.prompt, item, i), continuation: Template.fill(task.target, item, i) }),
+      Effect.all({
+        item: Effect.succeed(i),
+        prompt: Template.fill(task.prompt, item, i),
+        continuation: Template.fill(task.target, item, i),
+      }),
     )
     const groups = yield* Effect.forEach(items, (item, i) => Template.group(task.group, item, i))
     const requests = yield* Continuation.requests(pairs, subject)
@@ -37,7 +41,7 @@ export default Scorer.make({
       logprobs.map((value) => -value),
       { better: "lower", primary: false },
     )
-    const perplexity = Math.exp(nll.value)
+    const perplexity = Summary.exp(nll.value)
     return {
       metrics: [
         ...Summary.grouped("acc", right.map(Number), groups, { better: "higher", primary: true, ...chance }),
@@ -45,7 +49,7 @@ export default Scorer.make({
           ...nll,
           name: "target_perplexity",
           value: perplexity,
-          ...(nll.stderr !== undefined && { stderr: nll.stderr * perplexity }),
+          ...(nll.stderr !== undefined && { stderr: Summary.finite(nll.stderr * perplexity) }),
         },
         ...Summary.flips(right, was),
         ...Summary.divergence(scores),

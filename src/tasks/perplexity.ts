@@ -73,14 +73,14 @@ export default Scorer.make({
     // Tokens of one window are not independent: the error of the mean is taken over windows.
     const deviations = sums.map((sum, i) => (sum - nll * counts[i]!) * (requests.length / n))
     const stderr = requests.length > 1 ? standardError(deviations) : undefined
-    const perplexity = Math.exp(nll)
+    const perplexity = Summary.exp(nll)
     return {
       metrics: [
         {
           name: "perplexity",
           value: perplexity,
           n,
-          ...(stderr !== undefined && { stderr: perplexity * stderr }),
+          ...(stderr !== undefined && { stderr: Summary.finite(perplexity * stderr) }),
           better: "lower",
           primary: true,
         },

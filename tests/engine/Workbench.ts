@@ -23,7 +23,12 @@ export const folder = Effect.acquireRelease(
 )
 
 /** @param yaml the entries under `stages` */
-export const plan = Effect.fnUntraced(function* (folder: string, yaml: string, name = "toys", set: ReadonlyArray<string> = []) {
+export const plan = Effect.fnUntraced(function* (
+  folder: string,
+  yaml: string,
+  name = "toys",
+  set: ReadonlyArray<string> = [],
+) {
   const store = yield* Store
   const file = join(folder, `${name}.yaml`)
   writeFileSync(file, `study: ${name}\nstages:\n${yaml.trimEnd().replace(/^/gm, "  ")}\n`)

@@ -86,7 +86,7 @@ it(
         }).pipe(Effect.provide(Store.layer(directory))),
       )
     }),
-  120_000,
+  300_000,
 )
 
 it(
@@ -109,5 +109,5 @@ it(
         }).pipe(Effect.provide(Store.layer(directory))),
       )
     }),
-  60_000,
+  120_000,
 )
