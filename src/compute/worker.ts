@@ -15,8 +15,9 @@ export type Reply =
   | { readonly id: number; readonly error: { readonly tag: string; readonly message: string } }
 
 const port = parentPort!
+const send = (reply: Reply) => port.postMessage(reply)
+
 port.on("message", async ({ argument, id, module, name }: Call) => {
-  const send = (reply: Reply) => port.postMessage(reply)
   try {
     const exports = await import(module)
     send({ id, value: await exports[name](argument) })

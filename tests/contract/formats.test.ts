@@ -15,22 +15,20 @@ const samples: {
   }>
 } = {
   int: [1, 2, 3, 4, 5, 6, 7, 8].flatMap((bits) =>
-    [8, 24].flatMap((group) => [
-      {
-        params: { bits, group: group === 24 ? "channel" : group, symmetric: false, range: "fixed" },
+    [8, 24].flatMap((group) => {
+      const named = group === 24 ? "channel" : group
+      const asymmetric = {
+        params: { bits, group: named, symmetric: false, range: "fixed" },
         group,
         error: (low: number, high: number) => (Math.max(high, 0) - Math.min(low, 0)) / (2 ** bits - 1) / 2,
-      },
-      ...(bits === 1
-        ? []
-        : [
-            {
-              params: { bits, group: group === 24 ? "channel" : group, symmetric: true, range: "fixed" },
-              group,
-              error: (low: number, high: number) => Math.max(-low, high) / (2 ** (bits - 1) - 1) / 2,
-            },
-          ]),
-    ]),
+      }
+      const symmetric = {
+        params: { bits, group: named, symmetric: true, range: "fixed" },
+        group,
+        error: (low: number, high: number) => Math.max(-low, high) / (2 ** (bits - 1) - 1) / 2,
+      }
+      return bits === 1 ? [asymmetric] : [asymmetric, symmetric]
+    }),
   ),
 }
 

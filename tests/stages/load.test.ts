@@ -1,15 +1,14 @@
 /** `load` on real small checkpoints. */
-import { assert, describe, layer } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { createHash } from "node:crypto"
 import { readFileSync } from "node:fs"
 import { Pool } from "../../src/compute/Pool.ts"
 import { Store } from "../../src/engine/Store.ts"
-import { folder, write } from "../support/folder.ts"
+import { folder } from "../support/folder.ts"
 import * as Golden from "../support/golden.ts"
 import * as Study from "../support/study.ts"
-import * as Tokenizer from "../support/tokenizer.ts"
 
 const services = Layer.merge(Pool.layer(2), Store.layerMemory)
 const LOAD = `base: { use: load, source: "dir:model" }`

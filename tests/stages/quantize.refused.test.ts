@@ -1,10 +1,9 @@
 /** What `quantize` refuses before anything runs. */
-import { assert, describe, layer } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Pool } from "../../src/compute/Pool.ts"
 import { Store } from "../../src/engine/Store.ts"
-import type * as Model from "../../stages/Model.ts"
 import { folder, write } from "../support/folder.ts"
 import * as Golden from "../support/golden.ts"
 import * as Study from "../support/study.ts"

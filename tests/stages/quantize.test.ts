@@ -25,6 +25,12 @@ const LINEARS = ["q_proj", "k_proj", "v_proj", "o_proj"]
   .map((name) => `self_attn.${name}`)
   .concat(["gate_proj", "up_proj", "down_proj"].map((name) => `mlp.${name}`))
 const bits = (bits: number) => ({ bits, symmetric: false, range: "fixed" })
+const cache = (keys: number, values: number) => ({
+  keys: bits(keys),
+  values: bits(values),
+  group: 8,
+  point: "after-rope",
+})
 /** Tensor -> setting, for what was quantized. */
 const settings = ({ coverage }: Model.Value) =>
   Object.fromEntries(coverage.filter(({ quantized }) => quantized).map(({ setting, tensor }) => [tensor, setting]))
@@ -82,12 +88,6 @@ layer(services, { excludeTestServices: true })("quantize", (it) => {
           LINEARS.filter((site) => site !== "mlp.down_proj").map((site) => [`${layer}.${site}`, grid] as const),
         )
         assert.deepStrictEqual(activations, { ...Object.fromEntries(sites), lm_head: { ...grid, symmetric: true } })
-        const cache = (keys: number, values: number) => ({
-          keys: bits(keys),
-          values: bits(values),
-          group: 8,
-          point: "after-rope",
-        })
         assert.deepStrictEqual(kv, { 0: cache(4, 4), 1: cache(2, 4) })
       }),
     )
