@@ -24,7 +24,7 @@ const [Effect, Layer, Result, Command, Product, Plan, Run, Why, Results, List, S
 const store = ({ cache }: { readonly cache: string | undefined }) =>
   Layer.unwrap(
     Effect.map(
-      Effect.promise(() => import("./engine/Store.ts")),
+      Effect.promise(() => import("./engine/store/Store.ts")),
       ({ Store }) => Store.layer(Product.cache(cache)),
     ),
   )

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import { readdirSync } from "node:fs"
 import { basename, extname } from "node:path"
 import { fileURLToPath } from "node:url"
-import { suggest } from "../src/engine/Nearest.ts"
+import { suggest } from "../src/engine/study/Nearest.ts"
 import { Problem } from "../src/engine/Problem.ts"
 
 export type Folder = "methods" | "formats" | "models" | "tasks"
@@ -19,7 +19,7 @@ export const names = (folder: Folder, extension: string = suffix[folder]): Reado
   readdirSync(folderUrl(folder))
     .filter((file) => file.endsWith(extension) && /^[a-z]/.test(file))
     .map((file) => file.slice(0, -extension.length))
-    .sort()
+    .toSorted()
 
 /** Absolute path of a plug-in's file; `at` is the parameter that names it. */
 export const path = (

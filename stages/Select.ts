@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { suggest } from "../src/engine/Nearest.ts"
+import { suggest } from "../src/engine/study/Nearest.ts"
 import { Problem } from "../src/engine/Problem.ts"
 import type { Outline, Site } from "../src/models/Family.ts"
 import * as Setting from "./Setting.ts"

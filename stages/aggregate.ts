@@ -18,11 +18,11 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { axesOf, labelOf, labelsOf, pair, type Place, quoted, settingsOf } from "../src/engine/Baseline.ts"
-import { compare } from "../src/engine/Comparison.ts"
+import { axesOf, labelOf, labelsOf, pair, type Place, quoted, settingsOf } from "../src/engine/table/Baseline.ts"
+import { compare } from "../src/engine/table/Comparison.ts"
 import { Problem, StageFailure } from "../src/engine/Problem.ts"
 import * as Stage from "../src/engine/Stage.ts"
-import { columnNames, type Row, Show, Table } from "../src/engine/Table.ts"
+import { columnNames, type Row, Show, Table } from "../src/engine/table/Table.ts"
 import { type Metric, Scores } from "./Scores.ts"
 
 const Label = Schema.Union([Schema.String, Schema.Finite, Schema.Boolean])

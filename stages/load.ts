@@ -33,7 +33,7 @@ export default Stage.make({
       )
       const files = yield* atSource(Checkpoint.files(folder))
       const catalog = yield* atSource(Safetensors.read(files.weights))
-      const shards = [...new Set([...catalog.values()].map(({ file }) => file))].sort()
+      const shards = [...new Set([...catalog.values()].map(({ file }) => file))].toSorted()
       const sharded = files.weights.endsWith(".json")
       return {
         config: files.config,

@@ -69,7 +69,7 @@ export default Stage.make({
     const entries = [params, ...params.select]
     const used = entries.flatMap(({ activations, kv, weights }) => [weights, activations, kv])
     const names = used.flatMap((setting) => (setting === undefined || setting === "none" ? [] : [setting.method]))
-    return Effect.forEach([...new Set(names)].sort(), (name) => Plugin.path("methods", name, []))
+    return Effect.forEach([...new Set(names)].toSorted(), (name) => Plugin.path("methods", name, []))
   },
   outline: (params, { model, stats }) =>
     Effect.gen(function* () {

@@ -31,7 +31,7 @@ const under = (folder: string) =>
     .map((file) => join(folder, file))
 const files = [...under("src"), ...under("stages")]
 
-/** `src/engine/Plan.ts` is of the part `engine`, `src/main.ts` of `main`, `stages/load.ts` of `stages`. */
+/** `src/engine/plan/Plan.ts` is of the part `engine`, `src/main.ts` of `main`, `stages/load.ts` of `stages`. */
 const partOf = (file: string): string => {
   const [top, second] = relative(root, file).split("/")
   return top === "src" ? second!.replace(/\.ts$/, "") : top!
@@ -86,7 +86,7 @@ describe("imports", () => {
     assert.isTrue(has("src/compute/Model.ts", "src/models/Family.ts"), "of a type")
     assert.isTrue(has("stages/load.ts", "stages/Loading.ts"), "dynamic")
     assert.isTrue(has("src/compute/Pool.ts", "src/compute/worker.ts"), "by URL")
-    assert.isTrue(has("src/main.ts", "src/engine/Store.ts"), "dynamic, in main")
+    assert.isTrue(has("src/main.ts", "src/engine/store/Store.ts"), "dynamic, in main")
   })
 
   it("of every part are of the parts it may know", () => {

@@ -1,12 +1,12 @@
 /** `assay cache stats|verify|gc|clear`: looks after the cache. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { bytes, count, duration } from "../engine/Quantities.ts"
+import { bytes, count, duration } from "../engine/run/Quantities.ts"
 import * as Command from "./Command.ts"
 import * as Flags from "./Flags.ts"
 import * as Product from "./Product.ts"
 
-const maintenance = Effect.promise(() => import("../engine/Maintenance.ts"))
+const maintenance = Effect.promise(() => import("../engine/store/Maintenance.ts"))
 
 export const stats = Command.make({
   name: "cache stats",

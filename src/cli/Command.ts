@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import { parseArgs } from "node:util"
-import { suggest } from "../engine/Nearest.ts"
+import { suggest } from "../engine/study/Nearest.ts"
 
 interface Documented {
   readonly description: string

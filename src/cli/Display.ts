@@ -1,8 +1,8 @@
 /** Where a run's events are shown: a live view on a terminal, otherwise lines. Standard output is left to results. */
 import * as Effect from "effect/Effect"
-import { Progress, type Sink } from "../engine/Progress.ts"
-import * as ProgressLines from "../engine/ProgressLines.ts"
-import * as ProgressView from "../engine/ProgressView.ts"
+import { Progress, type Sink } from "../engine/run/Progress.ts"
+import * as ProgressLines from "../engine/run/ProgressLines.ts"
+import * as ProgressView from "../engine/run/ProgressView.ts"
 
 export type Log = "text" | "json"
 

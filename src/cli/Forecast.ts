@@ -1,10 +1,10 @@
 /** What a run would do, cell by cell, and what it should cost by the runs before. */
-import type { Cost } from "../engine/Costs.ts"
-import * as Estimate from "../engine/Estimate.ts"
-import * as Explain from "../engine/Explain.ts"
-import type { Cell, Plan } from "../engine/Plan.ts"
-import type { Service as Store } from "../engine/Store.ts"
-import * as Survey from "../engine/Survey.ts"
+import type { Cost } from "../engine/store/Costs.ts"
+import * as Estimate from "../engine/run/Estimate.ts"
+import * as Explain from "../engine/run/Explain.ts"
+import type { Cell, Plan } from "../engine/plan/Plan.ts"
+import type { Service as Store } from "../engine/store/Store.ts"
+import * as Survey from "../engine/run/Survey.ts"
 
 /** `unneeded`: neither there nor to be computed, because all that needs it is there. */
 export type Status = "cached" | "compute" | "unneeded"

@@ -1,8 +1,8 @@
 /** Forecasts for people, for programs, and for Graphviz. */
-import * as ExplainText from "../engine/ExplainText.ts"
-import type { Plan } from "../engine/Plan.ts"
-import { bytes, count, duration } from "../engine/Quantities.ts"
-import { inputsOf } from "../engine/Survey.ts"
+import * as ExplainText from "../engine/run/ExplainText.ts"
+import type { Plan } from "../engine/plan/Plan.ts"
+import { bytes, count, duration } from "../engine/run/Quantities.ts"
+import { inputsOf } from "../engine/run/Survey.ts"
 import { type Entry, type Forecast, type Totals, totals } from "./Forecast.ts"
 import { shorten } from "./Paths.ts"
 

@@ -4,7 +4,7 @@ import * as EffectSchema from "effect/Schema"
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
-import * as Registry from "../engine/Registry.ts"
+import * as Registry from "../engine/plan/Registry.ts"
 import * as Product from "./Product.ts"
 
 export interface Parameter {

@@ -24,8 +24,8 @@ export const command = Command.make({
       Promise.all([
         import("./Workspace.ts"),
         import("./Selection.ts"),
-        import("../engine/Survey.ts"),
-        import("../engine/Run.ts"),
+        import("../engine/run/Survey.ts"),
+        import("../engine/run/Run.ts"),
         import("./Forecast.ts"),
         import("./ForecastText.ts"),
       ]),

@@ -26,7 +26,7 @@ export const command = Command.make({
       Promise.all([
         import("./Workspace.ts"),
         import("./Selection.ts"),
-        import("../engine/Survey.ts"),
+        import("../engine/run/Survey.ts"),
         import("./Tables.ts"),
         import("./CallError.ts"),
       ]),

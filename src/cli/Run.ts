@@ -43,7 +43,7 @@ export const command = Command.make({
       Promise.all([
         import("./Workspace.ts"),
         import("./Selection.ts"),
-        import("../engine/Run.ts"),
+        import("../engine/run/Run.ts"),
         import("./Summary.ts"),
         import("./Tables.ts"),
         import("./Display.ts"),

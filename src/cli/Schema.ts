@@ -15,8 +15,8 @@ export const command = Command.make({
   run: Effect.fnUntraced(function* ({ check }) {
     const [JsonSchema, Registry, { shorten }, { CallError }] = yield* Effect.promise(() =>
       Promise.all([
-        import("../engine/JsonSchema.ts"),
-        import("../engine/Registry.ts"),
+        import("../engine/study/JsonSchema.ts"),
+        import("../engine/plan/Registry.ts"),
         import("./Paths.ts"),
         import("./CallError.ts"),
       ]),

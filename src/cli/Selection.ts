@@ -1,7 +1,7 @@
 /** Cells by what a user calls them: `score`, `score[task=prose]` (all cells that have this label), or a whole id. */
 import * as Effect from "effect/Effect"
-import { suggest } from "../engine/Nearest.ts"
-import type { Cell, Plan } from "../engine/Plan.ts"
+import { suggest } from "../engine/study/Nearest.ts"
+import type { Cell, Plan } from "../engine/plan/Plan.ts"
 import { CallError } from "./CallError.ts"
 
 const parse = (text: string) => {

@@ -1,8 +1,8 @@
 /** What a run ends with: its tables, what failed, and what was reused. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { count, duration } from "../engine/Quantities.ts"
-import type { Report } from "../engine/Run.ts"
+import { count, duration } from "../engine/run/Quantities.ts"
+import type { Report } from "../engine/run/Run.ts"
 import { StagesFailed } from "./CallError.ts"
 import * as Tables from "./Tables.ts"
 

@@ -1,12 +1,12 @@
 /** Results that are tables, read from the store and printed in the form that was asked for. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as Output from "../engine/Output.ts"
-import type { Cell } from "../engine/Plan.ts"
-import { Store } from "../engine/Store.ts"
-import * as Table from "../engine/Table.ts"
-import * as TableText from "../engine/TableText.ts"
-import type { Trace } from "../engine/Trace.ts"
+import * as Output from "../engine/run/Output.ts"
+import type { Cell } from "../engine/plan/Plan.ts"
+import { Store } from "../engine/store/Store.ts"
+import * as Table from "../engine/table/Table.ts"
+import * as TableText from "../engine/table/TableText.ts"
+import type { Trace } from "../engine/store/Trace.ts"
 import * as Display from "./Display.ts"
 
 export type Form = "text" | "csv" | "json" | "markdown"

@@ -15,9 +15,9 @@ export const command = Command.make({
       Promise.all([
         import("./Workspace.ts"),
         import("./Selection.ts"),
-        import("../engine/Survey.ts"),
-        import("../engine/Explain.ts"),
-        import("../engine/ExplainText.ts"),
+        import("../engine/run/Survey.ts"),
+        import("../engine/run/Explain.ts"),
+        import("../engine/run/ExplainText.ts"),
         import("./Paths.ts"),
       ]),
     )

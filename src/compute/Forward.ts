@@ -28,7 +28,7 @@ export const batches = (
   tokens: number,
   alone: (length: number) => number,
 ): ReadonlyArray<Batch> => {
-  const order = lengths.map((_, i) => i).sort((a, b) => lengths[b]! - lengths[a]! || a - b)
+  const order = lengths.map((_, i) => i).toSorted((a, b) => lengths[b]! - lengths[a]! || a - b)
   const groups: Array<Array<number>> = []
   for (const item of order) {
     const group = groups.at(-1)

@@ -49,7 +49,7 @@ export const generate = <E, E2, R>(
       () => 0,
     )
     for (const wave of waves) {
-      const members = [...wave.items].sort((a, b) => a - b)
+      const members = wave.items.toSorted((a, b) => a - b)
       const states = members.map((item) => ({ ...prompts[item]!, ids: [] as Array<number> }))
       yield* keeps ? cached(runner, states, next, options) : uncached(runner, states, next, options)
       members.forEach((item, i) => (done[item] = Int32Array.from(states[i]!.ids)))
@@ -153,7 +153,7 @@ const cached = <E, E2, R>(
 
 /** Groups of at most `count` sequences of similar length. A lone one is its own company. */
 const split = (lengths: ReadonlyArray<number>, count: number): ReadonlyArray<Forward.Batch> => {
-  const order = lengths.map((_, i) => i).sort((a, b) => lengths[b]! - lengths[a]! || a - b)
+  const order = lengths.map((_, i) => i).toSorted((a, b) => lengths[b]! - lengths[a]! || a - b)
   const groups: Array<Forward.Batch> = []
   for (let at = 0; at < order.length; at += count) {
     const items = order.slice(at, at + count)

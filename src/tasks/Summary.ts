@@ -38,7 +38,7 @@ export const grouped = (
  */
 const ranked = (name: string, values: ArrayLike<number>, q: number): Metric => {
   const n = values.length
-  const sorted = Float64Array.from(values).sort()
+  const sorted = Float64Array.from(values).toSorted()
   const inner = Math.min(q, 1 - 1 / n)
   const spread = 1.96 * Math.sqrt(n * inner * (1 - inner))
   const at = (rank: number) => sorted[Math.max(0, Math.min(n - 1, Math.round(rank)))]!

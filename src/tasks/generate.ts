@@ -24,7 +24,7 @@ const fields = {
   prompt: Schema.String,
   answer: Schema.String,
   /** Follow-up turns; the model's own answers stay in the context. */
-  then: Schema.Array(Schema.Struct({ prompt: Schema.String, answer: Schema.String })).pipe(
+  follow_up: Schema.Array(Schema.Struct({ prompt: Schema.String, answer: Schema.String })).pipe(
     Schema.withDecodingDefaultKey(absent([])),
   ),
   /** The last match's first group (or whole match) is the answer; without it the whole trimmed output is. */
@@ -58,7 +58,7 @@ export default Scorer.make({
       stop: task.stop,
       sampling: { temperature: task.temperature, topK: task.top_k, topP: task.top_p },
     }
-    const turns = [{ prompt: task.prompt, answer: task.answer }, ...task.then]
+    const turns = [{ prompt: task.prompt, answer: task.answer }, ...task.follow_up]
     const fill = (template: string) => Effect.forEach(items, (item, i) => Template.fill(template, item, i))
     let own = items.map(() => "")
     let other = subject.hasReference ? own : undefined

@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { Kind } from "../../src/engine/Codec.ts"
-import { Store } from "../../src/engine/Store.ts"
+import { Kind } from "../../src/engine/store/Codec.ts"
+import { Store } from "../../src/engine/store/Store.ts"
 import { Bench, toy } from "./Assay.ts"
 
 const rowsLeft = (cache: string) =>

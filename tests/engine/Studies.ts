@@ -5,11 +5,11 @@ import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSy
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
-import * as Locate from "../../src/engine/Locate.ts"
-import * as Plan from "../../src/engine/Plan.ts"
+import * as Locate from "../../src/engine/study/Locate.ts"
+import * as Plan from "../../src/engine/plan/Plan.ts"
 import type { StudyErrors } from "../../src/engine/Problem.ts"
-import * as Registry from "../../src/engine/Registry.ts"
-import * as Study from "../../src/engine/Study.ts"
+import * as Registry from "../../src/engine/plan/Registry.ts"
+import * as Study from "../../src/engine/study/Study.ts"
 
 export const toys = fileURLToPath(new URL("./toys/rounding", import.meta.url))
 

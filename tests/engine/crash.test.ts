@@ -6,9 +6,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
-import { sha256 } from "../../src/engine/Codec.ts"
-import * as Maintenance from "../../src/engine/Maintenance.ts"
-import { Store } from "../../src/engine/Store.ts"
+import { sha256 } from "../../src/engine/store/Codec.ts"
+import * as Maintenance from "../../src/engine/store/Maintenance.ts"
+import { Store } from "../../src/engine/store/Store.ts"
 import { blobsOf, compute, keyOf, outputOf } from "./children/workload.ts"
 
 const workload = new URL("./children/workload.ts", import.meta.url).pathname

@@ -4,7 +4,7 @@ import * as Layer from "effect/Layer"
 import * as fs from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { Store } from "../../src/engine/Store.ts"
+import { Store } from "../../src/engine/store/Store.ts"
 
 export const directory = Effect.acquireRelease(
   Effect.sync(() => fs.mkdtempSync(join(tmpdir(), "store-"))),

@@ -1,7 +1,7 @@
 /** `node full.ts <directory>`: puts blobs until there is no room, then shows that the others are still there. */
 import * as Effect from "effect/Effect"
 import type { Blob } from "../../../src/engine/Artifact.ts"
-import { Store } from "../../../src/engine/Store.ts"
+import { Store } from "../../../src/engine/store/Store.ts"
 
 const work = Effect.gen(function* () {
   const store = yield* Store

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { chmodSync, readdirSync } from "node:fs"
 import { join } from "node:path"
-import { Store } from "../../../src/engine/Store.ts"
+import { Store } from "../../../src/engine/store/Store.ts"
 
 const [directory, digest] = process.argv.slice(2) as [string, string]
 for (const path of ["", ...readdirSync(directory)])

@@ -1,7 +1,7 @@
 /** `node run.ts <directory> <key>`: a run that holds a key and does nothing until it is killed. */
 import * as Effect from "effect/Effect"
 import { writeSync } from "node:fs"
-import { Store } from "../../../src/engine/Store.ts"
+import { Store } from "../../../src/engine/store/Store.ts"
 
 const [directory, key] = process.argv.slice(2) as [string, string]
 const run = Effect.flatMap(Store, (store) =>

@@ -5,9 +5,9 @@
  */
 import * as Effect from "effect/Effect"
 import { appendFileSync, writeSync } from "node:fs"
-import { sha256 } from "../../../src/engine/Codec.ts"
-import { Store } from "../../../src/engine/Store.ts"
-import type { Trace } from "../../../src/engine/Trace.ts"
+import { sha256 } from "../../../src/engine/store/Codec.ts"
+import { Store } from "../../../src/engine/store/Store.ts"
+import type { Trace } from "../../../src/engine/store/Trace.ts"
 
 export const keyOf = (i: number): string => sha256(`key ${i}`)
 /** Two blobs for each key, of up to 5 MiB; the second is shared by eight keys. */

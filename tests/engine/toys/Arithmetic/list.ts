@@ -1,7 +1,7 @@
 /** All numbers of a sweep as a table. */
 import * as Effect from "effect/Effect"
 import * as Stage from "../../../../src/engine/Stage.ts"
-import { Table } from "../../../../src/engine/Table.ts"
+import { Table } from "../../../../src/engine/table/Table.ts"
 import { Numeral } from "./Numeral.ts"
 
 export default Stage.make({

@@ -1,0 +1,148 @@
+/**
+ * Fingerprint of a module's code: its own module closure and the versions of the packages that it imports.
+ *
+ * Static imports, literal dynamic imports and literal `new URL("…", import.meta.url)` are followed; what is not code is
+ * taken by its bytes. Node's built-ins count for nothing. A module found by a computed import is not followed: the stage
+ * names it among its `plugins`.
+ */
+import * as Effect from "effect/Effect"
+import { hash } from "node:crypto"
+import { type BigIntStats, readFileSync, statSync } from "node:fs"
+import { isBuiltin } from "node:module"
+import { dirname, extname, join, relative } from "node:path"
+import { fileURLToPath, pathToFileURL } from "node:url"
+import { canonical, sha256 } from "./Key.ts"
+import { type Parsed, parse } from "./Module.ts"
+import { StageFailure } from "../Problem.ts"
+
+/** Where per-file results are remembered between processes. Losing an entry costs time, nothing else. */
+export interface Cache {
+  readonly get: (key: string) => string | undefined
+  readonly set: (key: string, value: string) => void
+}
+
+interface Linked {
+  /** `null` where an asset is missing. */
+  readonly digest: string | null
+  /** Absolute paths of the modules and assets that it leads to. */
+  readonly targets: ReadonlyArray<string>
+  /** `name@version` of the packages that it imports. */
+  readonly packages: ReadonlyArray<string>
+}
+
+/** Bump when `Module.parse` reads the same text differently. */
+const FORMAT = "fingerprint/1"
+const TYPESCRIPT = new Set([".ts", ".mts", ".cts"])
+const JAVASCRIPT = new Set([".js", ".mjs", ".cjs"])
+/** A file touched a moment ago may change again without its time stamps showing it. */
+const RACY = 2_000n
+
+/** Fingerprint of a module by absolute path. Each file is looked at once per instance: make one for each plan. */
+export const make = (cache: Cache): ((module: string) => Effect.Effect<string, StageFailure>) => {
+  const files = new Map<string, Parsed | undefined>()
+  const versions = new Map<string, string>()
+  const links = new Map<string, Linked>()
+  const closures = new Map<string, string>()
+
+  const remembered = <A>(path: string, kind: string, fresh: (bytes: Buffer) => A): A | undefined => {
+    const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
+    if (stat?.isFile() !== true) return undefined
+    const key = `${FORMAT} ${kind} ${stateOf(stat)}`
+    const known = cache.get(key)
+    if (known !== undefined) return JSON.parse(known) as A
+    const value = fresh(readFileSync(path))
+    if (BigInt(Date.now()) - stat.mtimeMs > RACY) cache.set(key, JSON.stringify(value))
+    return value
+  }
+
+  const read = (path: string): Parsed | undefined => {
+    if (files.has(path)) return files.get(path)
+    const extension = extname(path)
+    const kind = TYPESCRIPT.has(extension) ? "typescript" : JAVASCRIPT.has(extension) ? "javascript" : "bytes"
+    const parsed = remembered(path, kind, (bytes): Parsed =>
+      kind === "bytes"
+        ? { digest: hash("sha256", bytes), imports: [], urls: [] }
+        : parse(bytes.toString("utf8"), kind === "typescript"),
+    )
+    files.set(path, parsed)
+    return parsed
+  }
+
+  /** `name@version` of the package that a bare specifier leads to, as Node would find it. */
+  const versionOf = (specifier: string, from: string): string => {
+    const name = specifier.split("/", specifier.startsWith("@") ? 2 : 1).join("/")
+    for (let folder = dirname(from); ; folder = dirname(folder)) {
+      const manifest = join(folder, "node_modules", name, "package.json")
+      const known = versions.get(manifest)
+      if (known !== undefined) return known
+      const version = remembered(
+        manifest,
+        "version",
+        (bytes) => `${name}@${JSON.parse(bytes.toString("utf8")).version}`,
+      )
+      if (version !== undefined) {
+        versions.set(manifest, version)
+        return version
+      }
+      if (folder === dirname(folder)) throw new Error(`package '${name}', imported by ${from}, is not installed`)
+    }
+  }
+
+  /** What a file leads to, looked up once however many modules have it in their closure. */
+  const link = (path: string): Linked => {
+    const known = links.get(path)
+    if (known !== undefined) return known
+    const { digest, imports, urls } = read(path) ?? { digest: null, imports: [], urls: [] }
+    // A folder or another host is no code of ours.
+    const own = urls.filter((url) => !url.endsWith("/") && !/^[a-z][a-z\d+.-]*:/i.test(url))
+    const targets = own.map((url) => resolveFrom(url, path))
+    const packages: Array<string> = []
+    for (const specifier of imports) {
+      if (isBuiltin(specifier)) continue
+      if (!/^(\.|\/|file:)/.test(specifier)) packages.push(versionOf(specifier, path))
+      else {
+        const target = resolveFrom(specifier, path)
+        if (read(target) === undefined) throw new Error(`'${specifier}', imported by ${path}, does not exist`)
+        targets.push(target)
+      }
+    }
+    const linked = { digest, targets, packages }
+    links.set(path, linked)
+    return linked
+  }
+
+  const closure = (module: string): string => {
+    const packages = new Set<string>()
+    const contents: Array<readonly [path: string, digest: string | null]> = []
+    // Grows while it is walked, and ends when no file leads to a new one.
+    const files = new Set([module])
+    for (const path of files) {
+      const linked = link(path)
+      // Named from the module, so that the same code elsewhere on disk is the same code.
+      contents.push([relative(dirname(module), path).replaceAll("\\", "/"), linked.digest])
+      for (const target of linked.targets) files.add(target)
+      for (const name of linked.packages) packages.add(name)
+    }
+    return sha256(canonical(["code/1", contents.toSorted(byPath), [...packages].toSorted()]))
+  }
+
+  return (module) =>
+    Effect.try({
+      try: () => {
+        const known = closures.get(module)
+        if (known !== undefined) return known
+        if (read(module) === undefined) throw new Error("no such file")
+        const fingerprint = closure(module)
+        closures.set(module, fingerprint)
+        return fingerprint
+      },
+      catch: (cause) =>
+        new StageFailure({ reason: `cannot fingerprint ${module}: ${cause instanceof Error ? cause.message : cause}` }),
+    })
+}
+
+const byPath = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]) => (a < b ? -1 : 1)
+
+const stateOf = ({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats) => `${dev} ${ino} ${size} ${mtimeNs} ${ctimeNs}`
+
+const resolveFrom = (specifier: string, from: string): string => fileURLToPath(new URL(specifier, pathToFileURL(from)))
