@@ -4,7 +4,7 @@
  */
 import * as Safetensors from "../data/Safetensors.ts"
 import type { Format } from "../formats/Format.ts"
-import { type Dtype, toFloat32 } from "../math/Half.ts"
+import { type Dtype, elementBytes, toFloat32 } from "../math/Half.ts"
 import * as Slab from "./Slab.ts"
 
 export type Bytes =
@@ -35,21 +35,47 @@ export type Recipe = Plain | Packed
 export interface ExpandArgument {
   readonly recipe: Recipe
   readonly out: Slab.Slab
+  /** Rows that are needed, ascending; without it all are. */
+  readonly rows?: Int32Array | undefined
 }
 
-export const expand = async ({ out, recipe }: ExpandArgument): Promise<void> => {
+export const expand = async ({ out, recipe, rows }: ExpandArgument): Promise<void> => {
   const target = Slab.floats(out)
+  const columns = target.length / out.dims[0]!
+  const read = await reader(recipe)
+  for (const [first, last] of rows === undefined ? [[0, out.dims[0]!] as const] : ranges(rows)) {
+    read(first, last, columns, target.subarray(first * columns, last * columns))
+  }
+}
+
+/** Rows [first, last) of so many columns -> out. */
+type Read = (first: number, last: number, columns: number, out: Float32Array) => void
+
+const reader = async (recipe: Recipe): Promise<Read> => {
   if (recipe.kind === "packed") {
     const { default: format }: { default: Format<unknown> } = await import(recipe.format)
     const { codes, cols, rows, scales, zeros } = recipe
     const encoded = { codes: new Uint8Array(codes), scales: new Uint8Array(scales), zeros: new Uint8Array(zeros) }
-    format.decodeRows(encoded, { rows, cols }, recipe.params, 0, rows, target)
-    return
+    return (first, last, _columns, out) => format.decodeRows(encoded, { rows, cols }, recipe.params, first, last, out)
   }
   const { data, dtype, tensor } = recipe
-  if ("buffer" in data) toFloat32(dtype, new Uint8Array(data.buffer), target)
-  else {
-    const entry = { tensor, dtype, file: data.path, offset: data.offset, bytes: data.bytes }
-    Safetensors.readFloats(entry, 0, target.length, target)
+  if ("buffer" in data) {
+    const stored = new Uint8Array(data.buffer)
+    const size = elementBytes(dtype)
+    return (first, last, columns, out) =>
+      toFloat32(dtype, stored.subarray(first * columns * size, last * columns * size), out)
   }
+  const entry = { tensor, dtype, file: data.path, offset: data.offset, bytes: data.bytes }
+  return (first, last, columns, out) => Safetensors.readFloats(entry, first * columns, (last - first) * columns, out)
+}
+
+/** Ascending rows as ranges [first, last) of neighbours. */
+const ranges = (rows: Int32Array): ReadonlyArray<readonly [number, number]> => {
+  const found: Array<[number, number]> = []
+  for (const row of rows) {
+    const range = found.at(-1)
+    if (range?.[1] === row) range[1] = row + 1
+    else found.push([row, row + 1])
+  }
+  return found
 }

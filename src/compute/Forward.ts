@@ -103,7 +103,8 @@ export interface Runner<E> {
   readonly block: (layer: number) => Model.Program
   /** A block's weights. Held for good if the runner is resident, else loaded at each call. */
   readonly weights: (layer: number) => Effect.Effect<Weights, E | WorkerError, Pool>
-  readonly embeddingWeights: Effect.Effect<Weights, E | WorkerError, Pool>
+  /** The table, of which the rows of these tokens are needed. */
+  readonly embeddingWeights: (tokens: ReadonlyArray<Int32Array>) => Effect.Effect<Weights, E | WorkerError, Pool>
   /** To be called once no pass uses these weights any longer. */
   readonly done: (weights: Weights) => Effect.Effect<void, never, Pool>
   /** Rotary tables for at least this many positions, `cos` and `sin` [positions, dim / 2]. */
@@ -124,11 +125,11 @@ export const runner = <E>(model: Model.Model<E>, resident: boolean): Runner<E> =
   }
   const embedding = Model.embedding(model)
   const held = new Map<string, Weights>()
-  const weights = (program: Model.Program, prefix: string) =>
+  const weights = (program: Model.Program, prefix: string, rows?: Int32Array) =>
     Effect.gen(function* () {
       const known = held.get(prefix)
       if (known) return known
-      const loaded = yield* Model.load(model, program.weights, prefix)
+      const loaded = yield* Model.load(model, program.weights, prefix, resident ? undefined : rows)
       if (resident) held.set(prefix, loaded)
       return loaded
     })
@@ -152,9 +153,15 @@ export const runner = <E>(model: Model.Model<E>, resident: boolean): Runner<E> =
     embedding,
     block: (layer) => byLayer[layer]!,
     weights: (layer) => weights(byLayer[layer]!, model.family.prefix(layer)),
-    embeddingWeights: weights(embedding, ""),
+    embeddingWeights: (tokens) => weights(embedding, "", distinct(tokens)),
     done: (weights) => (resident ? Effect.void : Effect.map(Pool, ({ memory }) => memory.giveBack(weights))),
   }
+}
+
+const distinct = (tokens: ReadonlyArray<Int32Array>): Int32Array => {
+  const seen = new Set<number>()
+  for (const some of tokens) for (const token of some) seen.add(token)
+  return Int32Array.from(seen).toSorted()
 }
 
 /** Feeds that say where each sequence stands: `past` tokens of it are in the cache, `width` are new. */
@@ -235,13 +242,17 @@ const through = <E>(
   Effect.gen(function* () {
     const { size } = yield* Pool
     const { layers } = runner.model.shape
+    const keys = Array.from({ length: layers }, (_, layer) => block(layer).key)
+    const open = flows.length - size
     let weights = yield* runner.weights(0)
     for (let layer = 0; layer < layers; layer++) {
       const program = block(layer)
+      const ends = !runner.resident && keys.lastIndexOf(program.key) === layer
       const current = weights
       const compute = Effect.forEach(
         flows,
-        (flow, f) => Model.runAll([step(flow, layer, program, current, extra(layer, f))]),
+        (flow, f) =>
+          Model.runAll([{ ...step(flow, layer, program, current, extra(layer, f)), last: ends && f >= open }]),
         { concurrency: size, discard: true },
       )
       const upcoming = layer + 1 < layers ? runner.weights(layer + 1) : Effect.succeed(current)
@@ -282,13 +293,14 @@ const begin = <E>(
   caches: ReadonlyArray<ReadonlyArray<LayerCache>> | undefined,
 ) =>
   Effect.gen(function* () {
-    const weights = yield* runner.embeddingWeights
+    const rows = groups.map((batch) => rowsOf(batch, sequences))
+    const weights = yield* runner.embeddingWeights(rows)
     const flows = yield* Effect.forEach(
       groups,
       Effect.fnUntraced(function* (batch, i) {
         const count = batch.items.length
         const hidden = Slab.make("float32", [count, batch.width, runner.model.shape.hidden])
-        yield* Model.runAll([embed(runner, weights, rowsOf(batch, sequences), hidden)])
+        yield* Model.runAll([embed(runner, weights, rows[i]!, hidden)])
         const zeros = batch.items.map(() => 0)
         const flow: Flow = {
           frame: frame(runner, zeros, batch.width, caches?.[i]),
@@ -352,7 +364,7 @@ export const decode = <E>(
       const flow: Flow = { frame: frame(runner, past, 1, cache), hidden, spare: Slab.make("float32", hidden.dims) }
       return { flow, tokens }
     })
-    const embedding = yield* runner.embeddingWeights
+    const embedding = yield* runner.embeddingWeights(begun.map(({ tokens }) => tokens))
     const start = ({ flow, tokens }: (typeof begun)[number]) => embed(runner, embedding, tokens, flow.hidden)
     if (runner.resident) {
       // All weights are at hand: a batch goes through the whole model in one call.

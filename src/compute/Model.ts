@@ -98,12 +98,13 @@ export const heading = <E>(model: Model<E>): Program => {
 
 /**
  * Expand tensors into lent memory: graph input -> weight. `prefix` is the layer's, in the checkpoint. Whoever is done
- * with them gives them back.
+ * with them gives them back. With `rows`, only those rows are written.
  */
 export const load = <E>(
   model: Model<E>,
   weights: Program["weights"],
   prefix: string,
+  rows?: Int32Array,
 ): Effect.Effect<{ readonly [input: string]: Slab.Slab }, E | WorkerError, Pool> =>
   Effect.gen(function* () {
     const pool = yield* Pool
@@ -112,7 +113,7 @@ export const load = <E>(
       Effect.fnUntraced(function* ({ input, tensor }) {
         const { dims, recipe } = yield* model.recipe(prefix + tensor)
         const out = pool.memory.lend(dims)
-        yield* pool.call<void>(new URL("./Expand.ts", import.meta.url), "expand", { recipe, out })
+        yield* pool.call<void>(new URL("./Expand.ts", import.meta.url), "expand", { recipe, out, rows })
         return [input, out] as const
       }),
       { concurrency: pool.size },
@@ -126,6 +127,8 @@ export interface Call {
   readonly feeds: { readonly [name: string]: Slab.Slab }
   readonly fetches: { readonly [name: string]: Slab.Slab }
   readonly appends?: ReadonlyArray<Append>
+  /** The program is not needed again soon: the worker lets go of the memory it keeps for it. */
+  readonly last?: boolean
 }
 
 /** Run programs on the next free worker, one after the other. */

@@ -63,7 +63,7 @@ layer(services, { excludeTestServices: true })("generate", (it) => {
         kind: i < 2 ? "a" : "b",
       }))
       const root = yield* prepare(
-        `prompt: "{prompt}"\nanswer: "{first}"\nthen: [{ prompt: "\\nQ: and?", answer: "{second}" }]\nextract: "${pattern.source}"\nstop: ${JSON.stringify(STOP)}\nmax_tokens: ${MOST}\ngroup: "{kind}"`,
+        `prompt: "{prompt}"\nanswer: "{first}"\nfollow_up: [{ prompt: "\\nQ: and?", answer: "{second}" }]\nextract: "${pattern.source}"\nstop: ${JSON.stringify(STOP)}\nmax_tokens: ${MOST}\ngroup: "{kind}"`,
         items,
       )
       const { metrics, records } = yield* score(root)

@@ -17,7 +17,7 @@ describe("Closure", () => {
         Closure.remembering(store, Fingerprint.make({ get: () => undefined, set: () => {} }))(join(at, "stage.ts"))
       write(
         "stage.ts",
-        `import { half } from "../half.ts"\nimport "./other.ts"\nexport default (n: number) => half(n)\n`,
+        `import { half } from "./half.ts"\nimport "./other.ts"\nexport default (n: number) => half(n)\n`,
       )
       write("half.ts", "export const half = (n: number) => n / 2\n")
       write("other.ts", "export {}\n")

@@ -8,30 +8,30 @@ import * as Fingerprint from "../../../src/engine/plan/Fingerprint.ts"
 import { folder } from "../Studies.ts"
 
 const TREE = {
-  "stages/a.ts": `import { helper } from "../../src/helper.ts"
-import type { Shape } from "../../src/shape.ts"
+  "stages/a.ts": `import { helper } from "../src/helper.ts"
+import type { Shape } from "../src/shape.ts"
 import { join } from "node:path"
 import { tool } from "tool/deep"
 export default (x: number): Shape => helper(join("a", tool), x)
 `,
-  "stages/b.ts": `export default () => new Worker(new URL("../../src/worker.ts", import.meta.url))
-const table = new URL("../../src/table.json", import.meta.url)
-const folder = new URL("../../src/", import.meta.url)
+  "stages/b.ts": `export default () => new Worker(new URL("../src/worker.ts", import.meta.url))
+const table = new URL("../src/table.json", import.meta.url)
+const folder = new URL("../src/", import.meta.url)
 const elsewhere = new URL("https://example.org/x.ts", import.meta.url)
 `,
-  "stages/c.ts": `export const load = () => import("../../src/lazy.ts")
+  "stages/c.ts": `export const load = () => import("../src/lazy.ts")
 export const plugin = (name: string) => import(\`../src/\${name}.ts\`)
 `,
-  "src/helper.ts": `import { constant } from "../constant.ts"
+  "src/helper.ts": `import { constant } from "./constant.ts"
 /** Adds. */
 export const helper = (a: string, x: number) => ({ a, b: x + constant })
 `,
-  "src/constant.ts": `import "../helper.ts"
+  "src/constant.ts": `import "./helper.ts"
 export const constant = 4
 `,
   "src/shape.ts": `export interface Shape { a: string; b: number }
 `,
-  "src/worker.ts": `import { constant } from "../constant.ts"
+  "src/worker.ts": `import { constant } from "./constant.ts"
 postMessage(constant)
 `,
   "src/lazy.ts": `export const lazy = 1
@@ -150,10 +150,10 @@ describe("where the code lies", () => {
   it.effect("what is missing is an error, or missing", () =>
     Effect.gen(function* () {
       const root = yield* folder({
-        "a.ts": 'import "../b.ts"\n',
+        "a.ts": 'import "./b.ts"\n',
         "c.ts": 'import "nothing-of-this-name"\n',
         "d.ts": "export const = 1\n",
-        "e.ts": 'new URL("../later.json", import.meta.url)\n',
+        "e.ts": 'new URL("./later.json", import.meta.url)\n',
       })
       const of = (name: string) =>
         Effect.map(Effect.flip(Fingerprint.make(none)(join(root, name))), (_) => _.reason.replaceAll(`${root}/`, ""))

@@ -276,7 +276,7 @@ it.live.each(["foreign", "short", "cut"])("refuses a %s LMDB file instead of cra
 )
 
 const child = (name: string, ...args: ReadonlyArray<string>) => {
-  const path = new URL(`./children/${name}`, import.meta.url).pathname
+  const path = new URL(`../children/${name}`, import.meta.url).pathname
   const { stdout, stderr, status } = spawnSync(process.execPath, [path, ...args], { encoding: "utf8" })
   return { lines: stdout.trim().split("\n"), stderr, status }
 }
