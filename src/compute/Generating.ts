@@ -94,7 +94,10 @@ const advance = <E, R>(states: ReadonlyArray<State>, rows: ReadonlyArray<Float32
   })
 
 /** Prompts that decode in one call. */
-const GROUP = 64
+const GROUP = 128
+
+/** Tokens of prompts that go through a block in one call: more only take more memory. */
+const PREFILL = 1024
 
 const cached = <E, E2, R>(
   runner: Forward.Runner<E>,
@@ -113,16 +116,25 @@ const cached = <E, E2, R>(
     const caches = groups.map((batch) =>
       Forward.makeCache(runner.model, batch.items.length, batch.width + options.maxTokens),
     )
-    const prefilled = yield* Forward.prefill(runner, sequences, groups, caches, () => Effect.void)
-    let open = groups.map((batch, g) => {
-      const members = batch.items.map((item) => states[item]!)
-      const last = Slab.make("float32", [members.length, hidden])
-      const all = Slab.floats(prefilled[g]!)
+    const parts = groups.flatMap((batch, g) => slices(batch, caches[g]!).map((slice) => ({ ...slice, group: g })))
+    const prefilled = yield* Forward.prefill(
+      runner,
+      sequences,
+      parts.map(({ batch }) => batch),
+      parts.map(({ cache }) => cache),
+      () => Effect.void,
+    )
+    const lasts = groups.map(({ items }) => Slab.make("float32", [items.length, hidden]))
+    parts.forEach(({ batch, first, group }, p) => {
+      const [all, last] = [Slab.floats(prefilled[p]!), Slab.floats(lasts[group]!)]
       batch.lengths.forEach((length, i) => {
         const at = (i * batch.width + length - 1) * hidden
-        Slab.floats(last).set(all.subarray(at, at + hidden), i * hidden)
+        last.set(all.subarray(at, at + hidden), (first + i) * hidden)
       })
-      return { members, cache: caches[g]!, past: [...batch.lengths], last, live: new Set(members) }
+    })
+    let open = groups.map((batch, g) => {
+      const members = batch.items.map((item) => states[item]!)
+      return { members, cache: caches[g]!, past: [...batch.lengths], last: lasts[g]!, live: new Set(members) }
     })
     while (open.length > 0) {
       yield* Effect.forEach(
@@ -160,6 +172,18 @@ const split = (lengths: ReadonlyArray<number>, count: number): ReadonlyArray<For
     groups.push(Forward.batch(items.length === 1 ? [items[0]!, items[0]!] : items, lengths))
   }
   return groups
+}
+
+/** Consecutive sequences of a batch, with their rows of its caches. */
+const slices = (batch: Forward.Batch, caches: ReadonlyArray<Forward.LayerCache>) => {
+  const { items, lengths, width } = batch
+  const count = Math.max(1, Math.floor(PREFILL / width))
+  return Array.from({ length: Math.ceil(items.length / count) }, (_, i) => {
+    const first = i * count
+    const own = { items: items.slice(first, first + count), lengths: lengths.slice(first, first + count), width }
+    const rows = (slab: Slab.Slab) => Slab.rows(slab, first, own.items.length)
+    return { first, batch: own, cache: caches.map(({ key, value }) => ({ key: rows(key), value: rows(value) })) }
+  })
 }
 
 const uncached = <E, E2, R>(
