@@ -11,6 +11,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import { Worker } from "node:worker_threads"
 import * as Lending from "./Lending.ts"
+import { collect } from "./Collect.ts"
 import type { Call, Reply } from "./worker.ts"
 
 /** What a worker threw: `tag` is the error's own name, the message its sentence. */
@@ -73,6 +74,7 @@ const start = (size: number) => {
           : Effect.succeed(reply.value),
       )
       next()
+      collect()
     })
     const lost = (reason: string) => {
       const at = threads.indexOf(thread)

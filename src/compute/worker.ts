@@ -3,6 +3,7 @@
  * what a module keeps between calls (open sessions) is the module's business.
  */
 import { parentPort } from "node:worker_threads"
+import { collect } from "./Collect.ts"
 
 export interface Call {
   readonly id: number
@@ -26,4 +27,5 @@ port.on("message", async ({ argument, id, module, name }: Call) => {
     const tag = "_tag" in error ? String(error._tag) : error.name
     send({ id, error: { tag, message: error.message } })
   }
+  collect()
 })

@@ -59,10 +59,11 @@ export const model = (config: Config, quantizers: Quantizers): Model.Model<never
   }
 }
 
+const grid = (bits: number) => ({ bits, symmetric: false, range: "fixed" as const })
+
 /** Fake-quantizers for all linears (dynamic, 8 bits) and caches (4 bits, one scale per head) of the blocks. */
 export const a8kv4 = (config: Config): Quantizers => {
   const { shape, sites } = Family.outline(llama, config)
-  const grid = (bits: number) => ({ bits, symmetric: false, range: "fixed" as const })
   const linears = sites.filter(({ kind, layer }) => kind === "linear" && layer !== undefined)
   const activation = { kind: "dynamic" as const, ...grid(8) }
   const cache = { keys: grid(4), values: grid(4), group: shape.heads.dim }
@@ -123,6 +124,12 @@ export const race = <E, R>(rounds: number, passes: ReadonlyArray<Effect.Effect<u
     return best
   })
 
+const filled = (dims: ReadonlyArray<number>): Slab.Slab => {
+  const slab = Slab.make("float32", dims)
+  noise(Slab.floats(slab), 3n)
+  return slab
+}
+
 /** Products [rows, size] x [size, size]ᵀ, `each` of them on every worker at once. */
 export const products = (rows: number, size: number, each: number) => {
   const graph = new Graph()
@@ -130,11 +137,6 @@ export const products = (rows: number, size: number, each: number) => {
   const b = graph.input("b", "float32", [size, size])
   graph.output("out", graph.op("Gemm", [a, b], { transB: 1 }), "float32", [rows, size])
   const program = Model.program(graph, [])
-  const filled = (dims: ReadonlyArray<number>) => {
-    const slab = Slab.make("float32", dims)
-    noise(Slab.floats(slab), 3n)
-    return slab
-  }
   const feeds = { a: filled([rows, size]), b: filled([size, size]) }
   return Effect.gen(function* () {
     const pool = yield* Pool
