@@ -60,7 +60,7 @@ export const bench = async (): Promise<ReadonlyArray<Row>> => {
       what: "each further cached cell",
       value: further,
       unit: "us",
-      bar: 130,
+      bar: 80,
       limit: hashing(),
       better: "lower",
     })
