@@ -306,9 +306,21 @@ const checkTokens = (requests: ReadonlyArray<Scoring.Request>, { model }: Runtim
   return Effect.void
 }
 
+const length = (arrays: ReadonlyArray<ArrayLike<number>>): number => arrays.reduce((n, array) => n + array.length, 0)
+
+/** The arrays one after the other in `all`. */
+const join = <A extends Float32Array | Int32Array>(all: A, arrays: ReadonlyArray<A>): A => {
+  let at = 0
+  for (const array of arrays) {
+    all.set(array, at)
+    at += array.length
+  }
+  return all
+}
+
 const concatenate = (parts: ReadonlyArray<Scoring.TokenScores>): Scoring.TokenScores => {
-  const floats = (arrays: ReadonlyArray<Float32Array>) => Float32Array.from(arrays.flatMap((array) => [...array]))
-  const ints = (arrays: ReadonlyArray<Int32Array>) => Int32Array.from(arrays.flatMap((array) => [...array]))
+  const floats = (arrays: ReadonlyArray<Float32Array>) => join(new Float32Array(length(arrays)), arrays)
+  const ints = (arrays: ReadonlyArray<Int32Array>) => join(new Int32Array(length(arrays)), arrays)
   const references = parts.flatMap(({ reference }) => (reference ? [reference] : []))
   return {
     logprob: floats(parts.map(({ logprob }) => logprob)),
