@@ -17,6 +17,7 @@ import type { Context } from "../src/engine/Stage.ts"
 import * as Family from "../src/models/Family.ts"
 import * as Scorer from "../src/tasks/Scorer.ts"
 import * as Task from "../src/tasks/Task.ts"
+import { failing } from "./Failing.ts"
 import type { Overrides } from "./evaluate.ts"
 import * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
@@ -29,9 +30,6 @@ interface Params extends Overrides {
   readonly batch_tokens: number
   readonly memory: number
 }
-
-const failing = <A, R>(effect: Effect.Effect<A, { readonly message: string }, R>): Effect.Effect<A, StageFailure, R> =>
-  Effect.mapError(effect, ({ message }) => new StageFailure({ reason: message }))
 
 export const evaluate = Effect.fnUntraced(function* (
   params: Params,

@@ -6,14 +6,11 @@ import { Pool } from "../src/compute/Pool.ts"
 import * as Checkpoint from "../src/data/Checkpoint.ts"
 import * as Safetensors from "../src/data/Safetensors.ts"
 import * as Tokenizer from "../src/data/Tokenizer.ts"
-import { StageFailure } from "../src/engine/Problem.ts"
 import type { Context } from "../src/engine/Stage.ts"
 import type { Dtype } from "../src/math/Half.ts"
+import { failing } from "./Failing.ts"
 import { describe } from "./Architecture.ts"
 import type * as Model from "./Model.ts"
-
-const failing = <A, R>(effect: Effect.Effect<A, { readonly message: string }, R>): Effect.Effect<A, StageFailure, R> =>
-  Effect.mapError(effect, ({ message }) => new StageFailure({ reason: message }))
 
 export const load = Effect.fnUntraced(function* (context: Context) {
   const { sources } = context

@@ -8,15 +8,13 @@ import { StageFailure } from "../src/engine/Problem.ts"
 import type { Context } from "../src/engine/Stage.ts"
 import * as Family from "../src/models/Family.ts"
 import type { Statistic } from "../src/methods/Method.ts"
+import { failing } from "./Failing.ts"
 import * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
 import * as Runtime from "./Runtime.ts"
 import * as Select from "./Select.ts"
 import * as Setting from "./Setting.ts"
 import type * as Statistics from "./Statistics.ts"
-
-const failing = <A, R>(effect: Effect.Effect<A, { readonly message: string }, R>): Effect.Effect<A, StageFailure, R> =>
-  Effect.mapError(effect, ({ message }) => new StageFailure({ reason: message }))
 
 const Unit = Schema.Struct({
   codes: Artifact.Blob,
