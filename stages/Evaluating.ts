@@ -251,11 +251,12 @@ const counting = (context: Context, total: number, unit: string): Progress => {
   return (count) => context.progress(Math.min(total, (done += count)), total, unit)
 }
 
-const weightBytes = ({ model }: Runtime.Runtime): number => {
-  const { hidden, layers } = model.shape
-  // Twelve times the square of the hidden size is what a block has, give or take its feed-forward width.
-  return 4 * 12 * hidden * hidden * layers
-}
+/** Of all weights as float32. */
+const weightBytes = ({ model: { config, family } }: Runtime.Runtime): number =>
+  [...Family.outline(family, config).catalog.values()].reduce(
+    (sum, shape) => sum + 4 * shape.reduce((n, d) => n * d, 1),
+    0,
+  )
 
 /** Up to the first text that ends a continuation. */
 const cut = (text: string, stop: ReadonlyArray<string>): string => {

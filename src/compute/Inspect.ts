@@ -1,6 +1,7 @@
 /** Runs in a worker: reads a tensor once, for its digest and for values no model may have. */
 import { createHash } from "node:crypto"
-import { closeSync, openSync, readSync } from "node:fs"
+import { closeSync, openSync } from "node:fs"
+import { readFully } from "../data/Safetensors.ts"
 import { type Dtype, elementBytes, firstNonFinite } from "../math/Half.ts"
 
 export interface InspectArgument {
@@ -21,11 +22,7 @@ export const inspect = ({ bytes, dtype, offset, path, tensor }: InspectArgument)
   try {
     for (let done = 0; done < bytes;) {
       const want = Math.min(SLICE, bytes - done)
-      for (let have = 0; have < want;) {
-        const got = readSync(file, slice, have, want - have, offset + done + have)
-        if (got === 0) throw new Error(`${path} ends inside tensor ${tensor}`)
-        have += got
-      }
+      if (readFully(file, slice, want, offset + done) < want) throw new Error(`${path} ends inside tensor ${tensor}`)
       const part = slice.subarray(0, want)
       const bad = firstNonFinite(dtype, part)
       if (bad >= 0) {

@@ -267,8 +267,8 @@ const withFile = (file: string, use: (handle: number) => void): void => {
   }
 }
 
-/** The operating system may return less than was asked for. */
-const readFully = (handle: number, into: Uint8Array, length: number, position: number): number => {
+/** Read until `length` bytes are there or the file ends: the operating system may return less than was asked for. */
+export const readFully = (handle: number, into: Uint8Array, length: number, position: number): number => {
   let got = 0
   while (got < length) {
     const read = Fs.readSync(handle, into, got, length - got, position + got)
