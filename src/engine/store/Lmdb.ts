@@ -129,15 +129,12 @@ const openPair = (directory: string, generation: number, readOnly: boolean): Eff
     },
     catch: failure(directory),
   })
-  // Opening while others close fails now and then, and succeeds a moment later.
-  return Effect.andThen(
-    sound,
-    Effect.retry(opened, {
-      while: (error) => error.kind === "Io",
-      schedule: Schedule.exponential("20 millis"),
-      times: 4,
-    }),
-  )
+  // Opening while others create or close the files fails now and then, and succeeds a moment later.
+  return Effect.retry(Effect.andThen(sound, opened), {
+    while: (error) => error.kind === "Io" || error.kind === "Damaged",
+    schedule: Schedule.exponential("20 millis"),
+    times: 4,
+  })
 }
 const closePair = ({ index, objects }: Pair) =>
   Effect.promise(() => Promise.all([index.close(), objects.close()]).then(() => {}))

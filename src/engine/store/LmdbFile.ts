@@ -30,8 +30,7 @@ export const damage = (path: string): string | undefined => {
     return undefined
   }
   try {
-    const size = fstatSync(file).size
-    if (size === 0) return undefined
+    if (fstatSync(file).size === 0) return undefined
     const page = Buffer.alloc(meta.end)
     const read = (at: number) =>
       readSync(file, page, 0, meta.end, at) === meta.end && page.readUInt32LE(meta.magic) === magic
@@ -42,6 +41,8 @@ export const damage = (path: string): string | undefined => {
     let newest = Buffer.from(page)
     if (!read(pageSize)) return "has lost its second header"
     if (page.readBigUInt64LE(meta.transaction) > newest.readBigUInt64LE(meta.transaction)) newest = page
+    // Asked after the header: others commit meanwhile, and the file may outgrow what its header says, never the reverse.
+    const size = fstatSync(file).size
     const pages = [newest.readBigUInt64LE(meta.freeRoot), newest.readBigUInt64LE(meta.mainRoot)]
     const needed = pages.filter((root) => root !== none).map((root) => (root + 1n) * BigInt(pageSize))
     needed.push((newest.readBigUInt64LE(meta.lastPage) + 1n) * BigInt(pageSize) - slack)
