@@ -24,13 +24,13 @@ export const open = Effect.fn("Workspace.open")(function* ({ study: path, set }:
   if (!existsSync(file)) return yield* new CallError({ reason: `there is no study file ${path}` })
   const { pipelines } = Product
   const study = yield* Study.load(file, { pipelines, set })
-  const fingerprint = Closure.remembering(store, Fingerprint.make({ get: store.recall, set: store.remember }))
+  const fingerprint = Fingerprint.make({ get: store.recall, set: store.remember }, Closure.remember(store))
   const plan = yield* Plan.make(study, {
     registry: Registry.load<Services>(Product.stages),
     fingerprint,
     digest: store.fileDigest,
     locate: Locate.make({ study: study.folder, pipelines }),
   })
-  const runtime = (code: string) => ({ node: process.versions.node, ...Closure.read(store, code)?.packages })
+  const runtime = (code: string) => ({ node: process.versions.node, ...Closure.packages(store, code) })
   return { store, plan, fingerprint, runtime }
 })

@@ -15,6 +15,14 @@ import { canonical, sha256 } from "./Key.ts"
 import { type Parsed, parse } from "./Module.ts"
 import { StageFailure } from "../Problem.ts"
 
+/** What stands behind a fingerprint. */
+export interface Closure {
+  /** Digest of each file's code, by absolute path; `null` where an asset is missing. */
+  readonly files: { readonly [path: string]: string | null }
+  /** `name@version` of the packages that it imports. */
+  readonly packages: ReadonlyArray<string>
+}
+
 /** Where per-file results are remembered between processes. Losing an entry costs time, nothing else. */
 export interface Cache {
   readonly get: (key: string) => string | undefined
@@ -24,8 +32,10 @@ export interface Cache {
 interface Linked {
   /** `null` where an asset is missing. */
   readonly digest: string | null
-  /** Absolute paths of the modules and assets that it leads to. */
-  readonly targets: ReadonlyArray<string>
+  /** Absolute paths of the modules and assets that it finds by URL. */
+  readonly assets: ReadonlyArray<string>
+  /** Absolute path of each module that it imports, which must be there, by how it names it. */
+  readonly modules: { readonly [specifier: string]: string }
   /** `name@version` of the packages that it imports. */
   readonly packages: ReadonlyArray<string>
 }
@@ -36,13 +46,22 @@ const TYPESCRIPT = new Set([".ts", ".mts", ".cts"])
 const JAVASCRIPT = new Set([".js", ".mjs", ".cjs"])
 /** A file touched a moment ago may change again without its time stamps showing it. */
 const RACY = 2_000n
+/** Milliseconds of work between two turns of the event loop. */
+const PATIENCE = 10
 
-/** Fingerprint of a module by absolute path. Each file is looked at once per instance: make one for each plan. */
-export const make = (cache: Cache): ((module: string) => Effect.Effect<string, StageFailure>) => {
+/**
+ * Fingerprint of a module by absolute path. Each file is looked at once per instance: make one for each plan.
+ *
+ * @param note is told what stands behind each fingerprint.
+ */
+export const make = (
+  cache: Cache,
+  note: (fingerprint: string, closure: Closure) => void = () => {},
+): ((module: string) => Effect.Effect<string, StageFailure>) => {
   const files = new Map<string, Parsed | undefined>()
   const versions = new Map<string, string>()
   const links = new Map<string, Linked>()
-  const closures = new Map<string, string>()
+  const fingerprints = new Map<string, string>()
 
   const remembered = <A>(path: string, kind: string, fresh: (bytes: Buffer) => A): A | undefined => {
     const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
@@ -95,50 +114,66 @@ export const make = (cache: Cache): ((module: string) => Effect.Effect<string, S
     const { digest, imports, urls } = read(path) ?? { digest: null, imports: [], urls: [] }
     // A folder or another host is no code of ours.
     const own = urls.filter((url) => !url.endsWith("/") && !/^[a-z][a-z\d+.-]*:/i.test(url))
-    const targets = own.map((url) => resolveFrom(url, path))
+    const modules: Record<string, string> = {}
     const packages: Array<string> = []
     for (const specifier of imports) {
       if (isBuiltin(specifier)) continue
-      if (!/^(\.|\/|file:)/.test(specifier)) packages.push(versionOf(specifier, path))
-      else {
-        const target = resolveFrom(specifier, path)
-        if (read(target) === undefined) throw new Error(`'${specifier}', imported by ${path}, does not exist`)
-        targets.push(target)
-      }
+      if (/^(\.|\/|file:)/.test(specifier)) modules[specifier] = resolveFrom(specifier, path)
+      else packages.push(versionOf(specifier, path))
     }
-    const linked = { digest, targets, packages }
+    const linked = { digest, assets: own.map((url) => resolveFrom(url, path)), modules, packages }
     links.set(path, linked)
     return linked
   }
 
-  const closure = (module: string): string => {
-    const packages = new Set<string>()
-    const contents: Array<readonly [path: string, digest: string | null]> = []
-    // Grows while it is walked, and ends when no file leads to a new one.
-    const files = new Set([module])
-    for (const path of files) {
-      const linked = link(path)
-      // Named from the module, so that the same code elsewhere on disk is the same code.
-      contents.push([relative(dirname(module), path).replaceAll("\\", "/"), linked.digest])
-      for (const target of linked.targets) files.add(target)
-      for (const name of linked.packages) packages.add(name)
-    }
-    return sha256(canonical(["code/1", contents.toSorted(byPath), [...packages].toSorted()]))
-  }
-
-  return (module) =>
+  const attempt = <A>(module: string, body: () => A): Effect.Effect<A, StageFailure> =>
     Effect.try({
-      try: () => {
-        const known = closures.get(module)
-        if (known !== undefined) return known
-        if (read(module) === undefined) throw new Error("no such file")
-        const fingerprint = closure(module)
-        closures.set(module, fingerprint)
-        return fingerprint
-      },
+      try: body,
       catch: (cause) =>
         new StageFailure({ reason: `cannot fingerprint ${module}: ${cause instanceof Error ? cause.message : cause}` }),
     })
+
+  const walk = Effect.fnUntraced(function* (module: string) {
+    const files: Record<string, string | null> = {}
+    const packages = new Set<string>()
+    const imports = new Map<string, string>()
+    let since = performance.now()
+    // Grows while it is walked, and ends when no file leads to a new one.
+    const paths = new Set([module])
+    for (const path of paths) {
+      const linked = yield* attempt(module, () => link(path))
+      files[path] = linked.digest
+      for (const asset of linked.assets) paths.add(asset)
+      for (const [specifier, target] of Object.entries(linked.modules)) {
+        paths.add(target)
+        imports.set(target, `'${specifier}', imported by ${path},`)
+      }
+      for (const name of linked.packages) packages.add(name)
+      if (performance.now() - since > PATIENCE) {
+        yield* Effect.yieldNow
+        since = performance.now()
+      }
+    }
+    yield* attempt(module, () => {
+      if (files[module] === null) throw new Error("no such file")
+      for (const [path, found] of imports) if (files[path] === null) throw new Error(`${found} does not exist`)
+    })
+    return { files, packages: [...packages].toSorted() } satisfies Closure
+  })
+
+  return Effect.fnUntraced(function* (module) {
+    const known = fingerprints.get(module)
+    if (known !== undefined) return known
+    const closure = yield* walk(module)
+    const contents = Object.entries(closure.files).map(
+      // Named from the module, so that the same code elsewhere on disk is the same code.
+      ([path, digest]) => [relative(dirname(module), path).replaceAll("\\", "/"), digest] as const,
+    )
+    const fingerprint = sha256(canonical(["code/1", contents.toSorted(byPath), closure.packages]))
+    fingerprints.set(module, fingerprint)
+    note(fingerprint, closure)
+    return fingerprint
+  })
 }
 
 const byPath = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]) => (a < b ? -1 : 1)

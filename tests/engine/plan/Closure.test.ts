@@ -14,7 +14,7 @@ describe("Closure", () => {
       const at = yield* folder
       const write = (name: string, text: string) => writeFileSync(join(at, name), text)
       const fingerprint = () =>
-        Closure.remembering(store, Fingerprint.make({ get: () => undefined, set: () => {} }))(join(at, "stage.ts"))
+        Fingerprint.make({ get: () => undefined, set: () => {} }, Closure.remember(store))(join(at, "stage.ts"))
       write(
         "stage.ts",
         `import { half } from "./half.ts"\nimport "./other.ts"\nexport default (n: number) => half(n)\n`,
@@ -39,9 +39,9 @@ describe("Closure", () => {
     Effect.gen(function* () {
       const store = yield* Store
       const module = new URL("../../../src/engine/plan/Module.ts", import.meta.url).pathname
-      const code = yield* Closure.remembering(store, Fingerprint.make({ get: () => undefined, set: () => {} }))(module)
+      const code = yield* Fingerprint.make({ get: () => undefined, set: () => {} }, Closure.remember(store))(module)
       yield* Effect.sleep(10)
-      assert.match(Closure.read(store, code)?.packages["effect"] ?? "", /^4\./)
+      assert.match(Closure.packages(store, code)["effect"] ?? "", /^4\./)
     }).pipe(Effect.provide(Store.layerMemory)),
   )
 })
