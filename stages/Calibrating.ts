@@ -44,10 +44,9 @@ export const calibrate = Effect.fnUntraced(function* (
   const tokens = yield* runtime.encode([texts.join("\n\n")])
   const sequences = yield* sample(tokens[0]!, params, params.bos ? runtime.bos! : undefined, context.seed, path)
   const total = sequences.length * params.length
-  const { layers } = runtime.model.shape
   const sites = yield* Runtime.worked(
-    Calibrating.calibrate(runtime.model, sequences, params.collect.includes("gram"), params.batch_tokens, (layer) =>
-      context.progress(Math.round((total * (layer + 1)) / layers), total, "tokens"),
+    Calibrating.calibrate(runtime.model, sequences, params.collect.includes("gram"), params.batch_tokens, (done) =>
+      context.progress(Math.round(total * done), total, "tokens"),
     ),
   )
 

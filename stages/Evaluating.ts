@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
-import * as Forward from "../src/compute/Forward.ts"
+import * as Runner from "../src/compute/Runner.ts"
 import * as Generating from "../src/compute/Generating.ts"
 import type { Pool } from "../src/compute/Pool.ts"
 import * as Scoring from "../src/compute/Scoring.ts"
@@ -94,12 +94,12 @@ const subject = (
   params: Params,
   context: Context,
 ): Scorer.Subject<Runtime.Failure, Pool> => {
-  const runners = new Map<Runtime.Runtime, Forward.Runner<Runtime.Failure>>()
-  const streaming = (runtime: Runtime.Runtime) => Forward.runner(runtime.model, false)
+  const runners = new Map<Runtime.Runtime, Runner.Runner<Runtime.Failure>>()
+  const streaming = (runtime: Runtime.Runtime) => Runner.make(runtime.model, false)
   const generating = (runtime: Runtime.Runtime) => {
     const known = runners.get(runtime)
     if (known) return known
-    const fresh = Forward.runner(runtime.model, weightBytes(runtime) <= params.memory << 20)
+    const fresh = Runner.make(runtime.model, weightBytes(runtime) <= params.memory << 20)
     runners.set(runtime, fresh)
     return fresh
   }

@@ -139,7 +139,7 @@ export const quantize = Effect.fnUntraced(function* (
     const { method: name, ...own } = setting
     const method = Setting.methods.get(name)!
     if (method.slot !== "kv") return yield* new StageFailure({ reason: `${name} is no method for the KV cache` })
-    kv[layer] = { ...(yield* failing(method.quantizer(own, outline.shape.heads.dim))) }
+    kv[layer] = { ...(yield* failing(method.quantizer(own, Family.heads(outline.shape)!.dim))) }
   }
   const report = coverage(outline, tensors, quantized, model.coverage)
   for (const line of report.map(describe)) yield* context.log(line)

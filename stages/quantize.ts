@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Stage from "../src/engine/Stage.ts"
 import type * as Method from "../src/methods/Method.ts"
+import * as Family from "../src/models/Family.ts"
 import * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
 import * as Select from "./Select.ts"
@@ -84,9 +85,14 @@ export default Stage.make({
         )
       }
       for (const chosen of selection.activations.values()) yield* check(chosen, collected, () => Effect.void)
+      const heads = Family.heads(outline.shape)
       for (const chosen of selection.kv.values()) {
+        if (heads === undefined && chosen.setting !== "none") {
+          const reason = `${model.family} has no KV cache: its layers keep a recurrent state; write kv: none`
+          return yield* new Problem({ path: chosen.path, reason })
+        }
         yield* check(chosen, collected, (method, params) =>
-          method.slot === "kv" ? method.quantizer(params, outline.shape.heads.dim) : Effect.void,
+          method.slot === "kv" ? method.quantizer(params, heads!.dim) : Effect.void,
         )
       }
       return model

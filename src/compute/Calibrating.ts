@@ -7,6 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Statistics from "../math/Statistics.ts"
 import * as Capture from "../onnx/Capture.ts"
 import * as Forward from "./Forward.ts"
+import * as Batch from "./Batch.ts"
+import * as Runner from "./Runner.ts"
 import * as Model from "./Model.ts"
 import type { Pool, WorkerError } from "./Pool.ts"
 import * as Slab from "./Slab.ts"
@@ -26,25 +28,30 @@ export const calibrate = <E>(
   sequences: ReadonlyArray<Int32Array>,
   gram: boolean,
   tokensPerBatch: number,
-  onBlock: (layer: number) => Effect.Effect<void>,
+  /** Told after each block or expert which share of all is done. */
+  onStep: (done: number) => Effect.Effect<void>,
 ): Effect.Effect<ReadonlyMap<string, Site>, E | WorkerError, Pool> =>
   Effect.gen(function* () {
     const sites = new Map<string, Site>()
-    const { hooks, taps } = Capture.capture(gram)
-    const program = Model.block(model, hooks)
+    const taps = new Map<string, ReadonlyArray<Capture.Tap>>()
+    const runner = Runner.make(model, false, (unit) => {
+      const capture = Capture.capture(gram)
+      taps.set(unit.sites, capture.taps)
+      return Model.unit(model, unit, capture.hooks)
+    })
     const lengths = sequences.map((tokens) => tokens.length)
     const groups = inCompany(lengths, gram ? 0 : tokensPerBatch)
-    yield* Forward.observe(Forward.runner(model, false), program, sequences, groups, {
-      fetches: (count) => outputs(taps, count, gram),
-      seen: (layer, results) =>
+    yield* Forward.observe(runner, sequences, groups, {
+      fetches: ({ unit }, count) => outputs(taps.get(unit.sites)!, count, gram),
+      seen: (step, results) =>
         Effect.andThen(
           Effect.sync(() => {
-            for (const { channels, sites: names } of taps) {
+            for (const { channels, sites: names } of taps.get(step.unit.sites)!) {
               const site = total(names[0]!, channels, lengths[0]!, groups, results)
-              for (const name of names) sites.set(`${layer}.${name}`, site)
+              for (const name of names) sites.set(step.unit.sites + name, site)
             }
           }),
-          onBlock(layer),
+          onStep((runner.steps.indexOf(step) + 1) / runner.steps.length),
         ),
     })
     return sites
@@ -54,9 +61,9 @@ export const calibrate = <E>(
  * Batches of at least two sequences, which `onnx/Capture.ts` asks for; the last one may be twice the same. Gram matrices
  * are large, one per sequence and site: for them, no more than two.
  */
-const inCompany = (lengths: ReadonlyArray<number>, tokens: number): ReadonlyArray<Forward.Batch> =>
-  Forward.batches(lengths, Math.max(tokens, 2 * Math.max(...lengths)), () => 0).map((group) =>
-    group.items.length > 1 ? group : Forward.batch([...group.items, ...group.items], lengths),
+const inCompany = (lengths: ReadonlyArray<number>, tokens: number): ReadonlyArray<Batch.Batch> =>
+  Batch.batches(lengths, Math.max(tokens, 2 * Math.max(...lengths)), () => 0).map((group) =>
+    group.items.length > 1 ? group : Batch.batch([...group.items, ...group.items], lengths),
   )
 
 type Results = ReadonlyArray<{ readonly [output: string]: Slab.Slab }>
@@ -76,7 +83,7 @@ const total = (
   name: string,
   channels: number,
   length: number,
-  groups: ReadonlyArray<Forward.Batch>,
+  groups: ReadonlyArray<Batch.Batch>,
   results: Results,
 ): Site => {
   const place = new Map<number, readonly [group: number, row: number]>()

@@ -7,74 +7,36 @@
  */
 import * as Effect from "effect/Effect"
 import { paddedDim } from "../onnx/Block.ts"
+import type { Batch } from "./Batch.ts"
 import * as Model from "./Model.ts"
 import { Pool, type WorkerError } from "./Pool.ts"
+import type { Runner, Step, Weights } from "./Runner.ts"
 import * as Slab from "./Slab.ts"
 
-/** Sequences that go through the model together. `items` are their indices in the caller's list. */
-export interface Batch {
-  readonly items: ReadonlyArray<number>
-  readonly lengths: ReadonlyArray<number>
-  /** Tokens of the longest: shorter ones are padded to it. */
-  readonly width: number
-}
-
 /**
- * Group sequences of similar length, longest first, so that a batch holds at most `tokens` with its padding (one
- * sequence may be longer). Sequences for which `alone` gives different keys never share a batch.
+ * What a layer keeps of the sequences of a batch, by name. Keys and values are [batch, heads, capacity, dim] and each
+ * pass appends to them; a recurrent state [batch, …] is replaced by each pass.
  */
-export const batches = (
-  lengths: ReadonlyArray<number>,
-  tokens: number,
-  alone: (length: number) => number,
-): ReadonlyArray<Batch> => {
-  const order = lengths.map((_, i) => i).toSorted((a, b) => lengths[b]! - lengths[a]! || a - b)
-  const groups: Array<Array<number>> = []
-  for (const item of order) {
-    const group = groups.at(-1)
-    const width = group && lengths[group[0]!]!
-    if (
-      group !== undefined &&
-      width !== undefined &&
-      (group.length + 1) * width <= tokens &&
-      alone(width) === alone(lengths[item]!)
-    ) {
-      group.push(item)
-    } else groups.push([item])
-  }
-  return groups.map((items) => batch(items, lengths))
+export type LayerCache = { readonly [name: string]: Slab.Slab }
+
+/** Floats that one sequence with room for `capacity` tokens takes in one layer, by name. */
+const cacheDims = <E>({ shape: { memory } }: Model.Model<E>, capacity: number) => {
+  if (memory.kind === "recurrent") return memory.states
+  const { dim, keyValue } = memory.heads
+  const dims = [keyValue, capacity, paddedDim(dim)]
+  return { key: dims, value: dims }
 }
 
-/**
- * Products of a single row take another path through ONNX Runtime, with other rounding; from two rows on each row's
- * result is the same whatever their number. So nothing is ever computed as a single row.
- */
-export const FEWEST_ROWS = 2
+/** Bytes that the caches of one sequence take with room for `capacity` tokens. */
+export const cacheBytes = <E>(model: Model.Model<E>, capacity: number): number =>
+  4 * model.shape.layers * Object.values(cacheDims(model, capacity)).reduce((sum, dims) => sum + Slab.size(dims), 0)
 
-export const batch = (items: ReadonlyArray<number>, lengths: ReadonlyArray<number>): Batch => ({
-  items,
-  lengths: items.map((i) => lengths[i]!),
-  width: Math.max(FEWEST_ROWS, ...items.map((i) => lengths[i]!)),
-})
-
-/** Do these lengths need rotary tables of their own? 0 for all that do not. */
-export const ropeKey =
-  <E>({ config, family }: Model.Model<E>) =>
-  (length: number): number =>
-    family.ropeDependsOnLength(config, length) ? length : 0
-
-/** The cache of one layer, [batch, heads, capacity, dim]; a pass appends to it. */
-export interface LayerCache {
-  readonly key: Slab.Slab
-  readonly value: Slab.Slab
-}
-export const makeCache = <E>({ shape }: Model.Model<E>, batch: number, capacity: number): ReadonlyArray<LayerCache> => {
-  const dims = [batch, shape.heads.keyValue, capacity, paddedDim(shape.heads.dim)]
-  return Array.from({ length: shape.layers }, () => ({
-    key: Slab.make("float32", dims),
-    value: Slab.make("float32", dims),
-  }))
-}
+export const makeCache = <E>(model: Model.Model<E>, batch: number, capacity: number): ReadonlyArray<LayerCache> =>
+  Array.from({ length: model.shape.layers }, () =>
+    Object.fromEntries(
+      Object.entries(cacheDims(model, capacity)).map(([name, dims]) => [name, Slab.make("float32", [batch, ...dims])]),
+    ),
+  )
 
 /** What a pass over a batch is fed besides weights and hidden state. */
 interface Frame {
@@ -82,183 +44,136 @@ interface Frame {
   /** Where the keys and values of the pass go: after the `past` tokens of each sequence. */
   readonly cache: ReadonlyArray<LayerCache> | undefined
   readonly past: ReadonlyArray<number>
-  /** The keys and values of one layer at a time, [batch, width, heads x dim]. */
-  readonly fresh: LayerCache | undefined
+  /** What one layer at a time gives to the cache: keys and values [batch, width, heads x dim], or the states. */
+  readonly fresh: LayerCache
 }
 interface Flow {
   readonly frame: Frame
   hidden: Slab.Slab
   spare: Slab.Slab
+  /** What the block has put aside for its experts, by graph input. */
+  readonly carried: { [input: string]: Slab.Slab }
 }
 
-/** By graph input. */
-type Weights = { readonly [input: string]: Slab.Slab }
-
-/** A model with its graphs drawn, and the weights of its blocks held or streamed. */
-export interface Runner<E> {
-  readonly model: Model.Model<E>
-  /** Are all weights kept in memory? */
-  readonly resident: boolean
-  readonly embedding: Model.Program
-  readonly block: (layer: number) => Model.Program
-  /** A block's weights. Held for good if the runner is resident, else loaded at each call. */
-  readonly weights: (layer: number) => Effect.Effect<Weights, E | WorkerError, Pool>
-  /** The table, of which the rows of these tokens are needed. */
-  readonly embeddingWeights: (tokens: ReadonlyArray<Int32Array>) => Effect.Effect<Weights, E | WorkerError, Pool>
-  /** To be called once no pass uses these weights any longer. */
-  readonly done: (weights: Weights) => Effect.Effect<void, never, Pool>
-  /** Rotary tables for at least this many positions, `cos` and `sin` [positions, dim / 2]. */
-  readonly rope: (length: number) => { readonly cos: Slab.Slab; readonly sin: Slab.Slab }
-}
-
-/** Tables are made for a multiple of this many positions, so that decoding does not make one per step. */
-const TABLE = 256
-
-/** `resident` keeps all weights in memory: for decoding, where every step needs all of them. */
-export const runner = <E>(model: Model.Model<E>, resident: boolean): Runner<E> => {
-  const programs = new Map<string, Model.Program>()
-  const byLayer: Array<Model.Program> = []
-  for (let layer = 0; layer < model.shape.layers; layer++) {
-    const drawn = Model.block(model, Model.layerHooks(model, layer))
-    if (!programs.has(drawn.key)) programs.set(drawn.key, drawn)
-    byLayer.push(programs.get(drawn.key)!)
-  }
-  const embedding = Model.embedding(model)
-  const held = new Map<string, Weights>()
-  const weights = (program: Model.Program, prefix: string, rows?: Int32Array) =>
-    Effect.gen(function* () {
-      const known = held.get(prefix)
-      if (known) return known
-      const loaded = yield* Model.load(model, program.weights, prefix, resident ? undefined : rows)
-      if (resident) held.set(prefix, loaded)
-      return loaded
-    })
-  const tables = new Map<number, { readonly cos: Slab.Slab; readonly sin: Slab.Slab }>()
-  const rope = (length: number) => {
-    const { config, family, shape } = model
-    const rounded = Math.ceil(length / TABLE) * TABLE
-    const rows = family.ropeDependsOnLength(config, rounded) ? length : rounded
-    const known = tables.get(rows)
-    if (known) return known
-    const { cos, sin } = family.rope(config, rows)
-    const slab = (values: Float32Array) => Slab.of([rows, shape.heads.dim / 2], values)
-    const made = { cos: slab(cos), sin: slab(sin) }
-    tables.set(rows, made)
-    return made
-  }
-  return {
-    model,
-    resident,
-    rope,
-    embedding,
-    block: (layer) => byLayer[layer]!,
-    weights: (layer) => weights(byLayer[layer]!, model.family.prefix(layer)),
-    embeddingWeights: (tokens) => weights(embedding, "", distinct(tokens)),
-    done: (weights) => (resident ? Effect.void : Effect.map(Pool, ({ memory }) => memory.giveBack(weights))),
-  }
-}
-
-const distinct = (tokens: ReadonlyArray<Int32Array>): Int32Array => {
-  const seen = new Set<number>()
-  for (const some of tokens) for (const token of some) seen.add(token)
-  return Int32Array.from(seen).toSorted()
-}
-
-/** Feeds that say where each sequence stands: `past` tokens of it are in the cache, `width` are new. */
+/** Feeds that say where each sequence stands: `past` tokens of it are in the cache, `valid` of `width` are new. */
 const frame = <E>(
-  { model, rope }: Runner<E>,
+  { model, tables }: Runner<E>,
   past: ReadonlyArray<number>,
+  valid: ReadonlyArray<number>,
   width: number,
   cache: ReadonlyArray<LayerCache> | undefined,
 ): Frame => {
   const count = past.length
   const total = Math.max(...past) + width
-  const { dim, keyValue } = model.shape.heads
-  const empty = Slab.make("float32", [count, keyValue, 0, paddedDim(dim)])
-  const fresh = () => Slab.make("float32", [count, width, keyValue * paddedDim(dim)])
+  const { memory } = model.shape
+  const zeros = (dims: ReadonlyArray<number>) => Slab.make("float32", [count, ...dims])
+  const slabs = (prefix: string, dims: { readonly [name: string]: ReadonlyArray<number> }) =>
+    Object.fromEntries(Object.entries(dims).map(([name, own]) => [prefix + name, zeros(own)]))
+  const { dim, keyValue } = memory.kind === "keyValue" ? memory.heads : { dim: 0, keyValue: 0 }
+  const rows = [width, keyValue * paddedDim(dim)]
   return {
     cache,
     past,
-    fresh: cache && { key: fresh(), value: fresh() },
+    fresh:
+      cache === undefined
+        ? {}
+        : memory.kind === "recurrent"
+          ? slabs("", memory.states)
+          : slabs("", { key: rows, value: rows }),
     feeds: {
-      ...rope(total),
+      ...tables(total),
       positions: Slab.int64s([count, width], (i) => past[Math.floor(i / width)]! + (i % width)),
+      valid: Slab.ints([count], valid),
       // Padding may pass for tokens: nothing before it can see it, and what follows overwrites it in the cache.
       lengths: Slab.ints(
         [count],
         past.map((p) => p + width - 1),
       ),
       total: Slab.ints([], [total]),
-      pastKey: empty,
-      pastValue: empty,
+      ...(memory.kind === "recurrent"
+        ? slabs("past.", memory.states)
+        : { pastKey: zeros([keyValue, 0, paddedDim(dim)]), pastValue: zeros([keyValue, 0, paddedDim(dim)]) }),
     },
   }
 }
 
 /** Tokens [batch, width] -> their embedding, `out`. */
-const embed = <E>({ embedding }: Runner<E>, weights: Weights, tokens: Int32Array, out: Slab.Slab): Model.Call => ({
+const embed = <E>({ embedding }: Runner<E>, weights: Weights, tokens: Int32Array, flow: Flow): Model.Call => ({
   program: embedding,
-  feeds: { ...weights, tokens: Slab.ints(out.dims.slice(0, 2), tokens) },
-  fetches: { out },
+  feeds: { ...weights, ...flow.frame.feeds, tokens: Slab.ints(flow.hidden.dims.slice(0, 2), tokens) },
+  fetches: { out: flow.hidden },
 })
 
-/** One block, after which the flow's hidden state is what it will have written. */
-const step = (
+/** One block or expert, after which the flow's hidden state is what it will have written. */
+const advance = (
   flow: Flow,
-  layer: number,
-  program: Model.Program,
+  { program, unit }: Step,
   weights: Weights,
   extra: { readonly [output: string]: Slab.Slab },
 ): Model.Call => {
   const { hidden, spare } = flow
-  const { cache, feeds, fresh, past } = flow.frame
   ;[flow.hidden, flow.spare] = [spare, hidden]
+  const { cache, feeds, fresh, past } = flow.frame
+  for (const [name, columns] of program.carries)
+    flow.carried[`carry.${name}`] ??= Slab.make("float32", [...hidden.dims.slice(0, 2), columns])
+  const put = Object.fromEntries(
+    [...program.carries.keys()].map((name) => [`carry.${name}`, flow.carried[`carry.${name}`]!]),
+  )
   const call = {
     program,
-    feeds: { ...weights, ...feeds, hidden },
-    fetches: { out: spare, ...fresh, ...extra },
+    feeds: { ...weights, ...feeds, ...flow.carried, hidden },
+    fetches: { out: spare, ...put, ...extra },
   }
-  const held = cache?.[layer]
-  if (held === undefined || fresh === undefined) return call
+  if (unit.expert !== undefined)
+    return { ...call, feeds: { ...call.feeds, expert: Slab.int64s([], () => unit.expert!) } }
+  const held = cache?.[unit.layer]
+  if (held === undefined) return call
+  // The first pass has nothing to read from the cache.
+  const resumed = past.some((n) => n > 0)
+  if (held["key"] === undefined) {
+    const named = (prefix: string, slabs: LayerCache) =>
+      Object.fromEntries(Object.entries(slabs).map(([name, slab]) => [prefix + name, slab]))
+    return {
+      ...call,
+      feeds: resumed ? { ...call.feeds, ...named("past.", held) } : call.feeds,
+      fetches: { ...call.fetches, ...named("state.", fresh) },
+      replaces: Object.entries(held).map(([name, to]) => ({ from: fresh[name]!, to })),
+    }
+  }
   return {
     ...call,
-    // The first pass has nothing to read from the cache.
-    feeds: past.some((n) => n > 0) ? { ...call.feeds, pastKey: held.key, pastValue: held.value } : call.feeds,
-    appends: [
-      { rows: fresh.key, cache: held.key, at: past },
-      { rows: fresh.value, cache: held.value, at: past },
-    ],
+    feeds: resumed ? { ...call.feeds, pastKey: held["key"], pastValue: held["value"]! } : call.feeds,
+    fetches: { ...call.fetches, ...fresh },
+    appends: Object.entries(held).map(([name, to]) => ({ rows: fresh[name]!, cache: to, at: past })),
   }
 }
 
-/** All flows through all blocks. `extra` are more outputs of block and flow, to be fetched in the same run. */
+/** All flows through all blocks. `extra` are more outputs of a step and flow, to be fetched in the same run. */
 const through = <E>(
   runner: Runner<E>,
   flows: ReadonlyArray<Flow>,
-  block: (layer: number) => Model.Program,
-  extra: (layer: number, flow: number) => { readonly [output: string]: Slab.Slab },
-  onBlock: (layer: number) => Effect.Effect<void>,
+  extra: (step: Step, flow: number) => { readonly [output: string]: Slab.Slab },
+  onStep: (step: Step) => Effect.Effect<void>,
 ) =>
   Effect.gen(function* () {
     const { size } = yield* Pool
-    const { layers } = runner.model.shape
-    const keys = Array.from({ length: layers }, (_, layer) => block(layer).key)
+    const { steps } = runner
+    const keys = steps.map(({ program }) => program.key)
     const open = flows.length - size
-    let weights = yield* runner.weights(0)
-    for (let layer = 0; layer < layers; layer++) {
-      const program = block(layer)
-      const ends = !runner.resident && keys.lastIndexOf(program.key) === layer
+    let weights = yield* runner.weights(steps[0]!)
+    for (const [s, step] of steps.entries()) {
+      const ends = !runner.resident && keys.lastIndexOf(step.program.key) === s
       const current = weights
       const compute = Effect.forEach(
         flows,
-        (flow, f) =>
-          Model.runAll([{ ...step(flow, layer, program, current, extra(layer, f)), last: ends && f >= open }]),
+        (flow, f) => Model.runAll([{ ...advance(flow, step, current, extra(step, f)), last: ends && f >= open }]),
         { concurrency: size, discard: true },
       )
-      const upcoming = layer + 1 < layers ? runner.weights(layer + 1) : Effect.succeed(current)
+      const next = steps[s + 1]
+      const upcoming = next === undefined ? Effect.succeed(current) : runner.weights(next)
       ;[, weights] = yield* Effect.all([compute, upcoming], { concurrency: "unbounded" })
       yield* runner.done(current)
-      yield* onBlock(layer)
+      yield* onStep(step)
     }
   })
 
@@ -268,23 +183,6 @@ const rowsOf = (batch: Batch, sequences: ReadonlyArray<Int32Array>): Int32Array 
   batch.items.forEach((item, i) => rows.set(sequences[item]!, i * batch.width))
   return rows
 }
-
-/**
- * Whole sequences through all blocks. Gives each batch's last hidden state [batch, width, hidden] (before the final
- * norm); with `caches`, also fills them (one per batch).
- */
-export const prefill = <E>(
-  runner: Runner<E>,
-  sequences: ReadonlyArray<Int32Array>,
-  groups: ReadonlyArray<Batch>,
-  caches: ReadonlyArray<ReadonlyArray<LayerCache>> | undefined,
-  onBlock: (layer: number) => Effect.Effect<void>,
-): Effect.Effect<ReadonlyArray<Slab.Slab>, E | WorkerError, Pool> =>
-  Effect.gen(function* () {
-    const flows = yield* begin(runner, sequences, groups, caches)
-    yield* through(runner, flows, runner.block, () => ({}), onBlock)
-    return flows.map((flow) => flow.hidden)
-  })
 
 const begin = <E>(
   runner: Runner<E>,
@@ -298,15 +196,15 @@ const begin = <E>(
     const flows = yield* Effect.forEach(
       groups,
       Effect.fnUntraced(function* (batch, i) {
-        const count = batch.items.length
-        const hidden = Slab.make("float32", [count, batch.width, runner.model.shape.hidden])
-        yield* Model.runAll([embed(runner, weights, rows[i]!, hidden)])
+        const dims = [batch.items.length, batch.width, runner.model.shape.hidden]
         const zeros = batch.items.map(() => 0)
         const flow: Flow = {
-          frame: frame(runner, zeros, batch.width, caches?.[i]),
-          hidden,
-          spare: Slab.make("float32", hidden.dims),
+          frame: frame(runner, zeros, batch.lengths, batch.width, caches?.[i]),
+          hidden: Slab.make("float32", dims),
+          spare: Slab.make("float32", dims),
+          carried: {},
         }
+        yield* Model.runAll([embed(runner, weights, rows[i]!, flow)])
         return flow
       }),
     )
@@ -315,32 +213,49 @@ const begin = <E>(
   })
 
 /**
- * Whole sequences through all blocks, each drawn as `program`: `fetches` makes the slabs for its further outputs for a
- * batch of so many sequences, `seen` gets those of all batches after each block.
+ * Whole sequences through all blocks. Gives each batch's last hidden state [batch, width, hidden] (before the final
+ * norm); with `caches`, also fills them (one per batch).
+ */
+export const prefill = <E>(
+  runner: Runner<E>,
+  sequences: ReadonlyArray<Int32Array>,
+  groups: ReadonlyArray<Batch>,
+  caches: ReadonlyArray<ReadonlyArray<LayerCache>> | undefined,
+  onStep: (step: Step) => Effect.Effect<void>,
+): Effect.Effect<ReadonlyArray<Slab.Slab>, E | WorkerError, Pool> =>
+  Effect.gen(function* () {
+    const flows = yield* begin(runner, sequences, groups, caches)
+    yield* through(runner, flows, () => ({}), onStep)
+    return flows.map((flow) => flow.hidden)
+  })
+
+/**
+ * Whole sequences through all blocks of a runner whose graphs have further outputs: `fetches` makes the slabs for those
+ * of a step for a batch of so many sequences, `seen` gets them, of all batches, after each step.
  */
 export const observe = <E>(
   runner: Runner<E>,
-  program: Model.Program,
   sequences: ReadonlyArray<Int32Array>,
   groups: ReadonlyArray<Batch>,
   watch: {
-    readonly fetches: (count: number) => { readonly [output: string]: Slab.Slab }
-    readonly seen: (
-      layer: number,
-      results: ReadonlyArray<{ readonly [output: string]: Slab.Slab }>,
-    ) => Effect.Effect<void>
+    readonly fetches: (step: Step, count: number) => { readonly [output: string]: Slab.Slab }
+    readonly seen: (step: Step, results: ReadonlyArray<{ readonly [output: string]: Slab.Slab }>) => Effect.Effect<void>
   },
 ): Effect.Effect<void, E | WorkerError, Pool> =>
   Effect.gen(function* () {
     const flows = yield* begin(runner, sequences, groups, undefined)
-    const results = groups.map(({ items }) => watch.fetches(items.length))
-    const fetches = (_layer: number, flow: number) => results[flow]!
+    // Made once for each kind of step and used again by the next of that kind.
+    const made = new Map<string, ReadonlyArray<{ readonly [output: string]: Slab.Slab }>>()
+    const results = (step: Step) => {
+      const known = made.get(step.program.key) ?? groups.map(({ items }) => watch.fetches(step, items.length))
+      made.set(step.program.key, known)
+      return known
+    }
     yield* through(
       runner,
       flows,
-      () => program,
-      fetches,
-      (layer) => watch.seen(layer, results),
+      (step, flow) => results(step)[flow]!,
+      (step) => watch.seen(step, results(step)),
     )
   })
 
@@ -350,7 +265,7 @@ export const observe = <E>(
  */
 export const decode = <E>(
   runner: Runner<E>,
-  steps: ReadonlyArray<{
+  batches: ReadonlyArray<{
     readonly tokens: Int32Array
     readonly past: ReadonlyArray<number>
     readonly cache: ReadonlyArray<LayerCache>
@@ -358,27 +273,30 @@ export const decode = <E>(
 ): Effect.Effect<ReadonlyArray<Slab.Slab>, E | WorkerError, Pool> =>
   Effect.gen(function* () {
     const { size } = yield* Pool
-    const { hidden: width, layers } = runner.model.shape
-    const begun = steps.map(({ cache, past, tokens }) => {
-      const hidden = Slab.make("float32", [tokens.length, 1, width])
-      const flow: Flow = { frame: frame(runner, past, 1, cache), hidden, spare: Slab.make("float32", hidden.dims) }
+    const begun = batches.map(({ cache, past, tokens }) => {
+      const dims = [tokens.length, 1, runner.model.shape.hidden]
+      const flow: Flow = {
+        frame: frame(
+          runner,
+          past,
+          past.map(() => 1),
+          1,
+          cache,
+        ),
+        hidden: Slab.make("float32", dims),
+        spare: Slab.make("float32", dims),
+        carried: {},
+      }
       return { flow, tokens }
     })
     const embedding = yield* runner.embeddingWeights(begun.map(({ tokens }) => tokens))
-    const start = ({ flow, tokens }: (typeof begun)[number]) => embed(runner, embedding, tokens, flow.hidden)
+    const start = ({ flow, tokens }: (typeof begun)[number]) => embed(runner, embedding, tokens, flow)
     if (runner.resident) {
       // All weights are at hand: a batch goes through the whole model in one call.
-      const weights = yield* Effect.forEach(
-        Array.from({ length: layers }, (_, layer) => layer),
-        runner.weights,
-      )
+      const weights = yield* Effect.forEach(runner.steps, runner.weights)
       yield* Effect.forEach(
         begun,
-        (one) =>
-          Model.runAll([
-            start(one),
-            ...weights.map((held, layer) => step(one.flow, layer, runner.block(layer), held, {})),
-          ]),
+        (one) => Model.runAll([start(one), ...runner.steps.map((step, s) => advance(one.flow, step, weights[s]!, {}))]),
         { concurrency: size, discard: true },
       )
     } else {
@@ -387,7 +305,6 @@ export const decode = <E>(
       yield* through(
         runner,
         begun.map(({ flow }) => flow),
-        runner.block,
         () => ({}),
         () => Effect.void,
       )

@@ -5,8 +5,9 @@
 import * as Effect from "effect/Effect"
 import * as Random from "../math/Random.ts"
 import * as Sampling from "../math/Sampling.ts"
-import { paddedDim } from "../onnx/Block.ts"
 import * as Forward from "./Forward.ts"
+import * as Batch from "./Batch.ts"
+import * as Runner from "./Runner.ts"
 import * as Model from "./Model.ts"
 import { Pool, type WorkerError } from "./Pool.ts"
 import * as Slab from "./Slab.ts"
@@ -30,7 +31,7 @@ export interface Options<E, R> {
 
 /** The continuation of each prompt, in order. */
 export const generate = <E, E2, R>(
-  runner: Forward.Runner<E>,
+  runner: Runner.Runner<E>,
   prompts: ReadonlyArray<Prompt>,
   options: Options<E2, R>,
 ): Effect.Effect<ReadonlyArray<Int32Array>, E | E2 | WorkerError, Pool | R> =>
@@ -39,11 +40,11 @@ export const generate = <E, E2, R>(
     const lengths = prompts.map(({ tokens }) => tokens.length)
     const room = Math.max(0, ...lengths) + options.maxTokens
     // Tables that change with the length make every kept key stale: such prompts are run anew at every step.
-    const keeps = !model.family.ropeDependsOnLength(model.config, room)
-    const budget = Math.max(room, Math.floor(options.memory / cacheBytesPerToken(model)))
+    const keeps = Runner.tableKey(model)(room) === 0
+    const budget = Math.max(room, Math.floor((options.memory * room) / Forward.cacheBytes(model, room)))
     const next = yield* head(model)
     const done: Array<Int32Array> = []
-    const waves = Forward.batches(
+    const waves = Batch.batches(
       lengths.map((n) => n + options.maxTokens),
       budget,
       () => 0,
@@ -62,9 +63,6 @@ interface State extends Prompt {
 }
 /** Last hidden states [rows, hidden] -> logits of each row. */
 type Next = (rows: Slab.Slab) => Effect.Effect<ReadonlyArray<Float32Array>, WorkerError, Pool>
-
-const cacheBytesPerToken = <E>({ shape }: Model.Model<E>) =>
-  2 * 4 * shape.layers * shape.heads.keyValue * paddedDim(shape.heads.dim)
 
 const head = <E>(model: Model.Model<E>): Effect.Effect<Next, E | WorkerError, Pool> =>
   Effect.gen(function* () {
@@ -100,7 +98,7 @@ const GROUP = 128
 const PREFILL = 1024
 
 const cached = <E, E2, R>(
-  runner: Forward.Runner<E>,
+  runner: Runner.Runner<E>,
   states: ReadonlyArray<State>,
   next: Next,
   options: Options<E2, R>,
@@ -112,7 +110,7 @@ const cached = <E, E2, R>(
     const lengths = sequences.map((tokens) => tokens.length)
     // As many groups as keep all threads busy, of about the same size.
     const count = size * Math.ceil(states.length / (size * GROUP))
-    const groups = split(lengths, Math.max(Forward.FEWEST_ROWS, Math.ceil(states.length / count)))
+    const groups = split(lengths, Math.max(Batch.FEWEST_ROWS, Math.ceil(states.length / count)))
     const caches = groups.map((batch) =>
       Forward.makeCache(runner.model, batch.items.length, batch.width + options.maxTokens),
     )
@@ -164,30 +162,32 @@ const cached = <E, E2, R>(
   })
 
 /** Groups of at most `count` sequences of similar length. A lone one is its own company. */
-const split = (lengths: ReadonlyArray<number>, count: number): ReadonlyArray<Forward.Batch> => {
+const split = (lengths: ReadonlyArray<number>, count: number): ReadonlyArray<Batch.Batch> => {
   const order = lengths.map((_, i) => i).toSorted((a, b) => lengths[b]! - lengths[a]! || a - b)
-  const groups: Array<Forward.Batch> = []
+  const groups: Array<Batch.Batch> = []
   for (let at = 0; at < order.length; at += count) {
     const items = order.slice(at, at + count)
-    groups.push(Forward.batch(items.length === 1 ? [items[0]!, items[0]!] : items, lengths))
+    groups.push(Batch.batch(items.length === 1 ? [items[0]!, items[0]!] : items, lengths))
   }
   return groups
 }
 
 /** Consecutive sequences of a batch, with their rows of its caches. */
-const slices = (batch: Forward.Batch, caches: ReadonlyArray<Forward.LayerCache>) => {
+const slices = (batch: Batch.Batch, caches: ReadonlyArray<Forward.LayerCache>) => {
   const { items, lengths, width } = batch
   const count = Math.max(1, Math.floor(PREFILL / width))
   return Array.from({ length: Math.ceil(items.length / count) }, (_, i) => {
     const first = i * count
     const own = { items: items.slice(first, first + count), lengths: lengths.slice(first, first + count), width }
     const rows = (slab: Slab.Slab) => Slab.rows(slab, first, own.items.length)
-    return { first, batch: own, cache: caches.map(({ key, value }) => ({ key: rows(key), value: rows(value) })) }
+    const part = (cache: Forward.LayerCache) =>
+      Object.fromEntries(Object.entries(cache).map(([name, slab]) => [name, rows(slab)]))
+    return { first, batch: own, cache: caches.map(part) }
   })
 }
 
 const uncached = <E, E2, R>(
-  runner: Forward.Runner<E>,
+  runner: Runner.Runner<E>,
   states: ReadonlyArray<State>,
   next: Next,
   options: Options<E2, R>,
@@ -198,9 +198,9 @@ const uncached = <E, E2, R>(
     while (live.length > 0) {
       const sequences = live.map(({ ids, tokens }) => Int32Array.from([...tokens, ...ids]))
       const lengths = sequences.map((tokens) => tokens.length)
-      const groups = Forward.batches(lengths, 2048, Forward.ropeKey(runner.model))
+      const groups = Batch.batches(lengths, 2048, Runner.tableKey(runner.model))
       const outs = yield* Forward.prefill(runner, sequences, groups, undefined, () => Effect.void)
-      const last = Slab.make("float32", [Math.max(Forward.FEWEST_ROWS, live.length), hidden])
+      const last = Slab.make("float32", [Math.max(Batch.FEWEST_ROWS, live.length), hidden])
       groups.forEach((batch, g) =>
         batch.items.forEach((item, i) => {
           const at = (i * batch.width + batch.lengths[i]! - 1) * hidden

@@ -4,14 +4,14 @@
  */
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
-import type { Family, Shape } from "../models/Family.ts"
-import { Block, type Hooks, plain } from "../onnx/Block.ts"
+import type { Family, Shape, Unit } from "../models/Family.ts"
+import { Block, type Hooks } from "../onnx/Block.ts"
 import { type Activation, fakeQuant, type KeyValue } from "../onnx/FakeQuant.ts"
 import type { Graph } from "../onnx/Graph.ts"
 import * as Score from "../onnx/Score.ts"
 import type { Recipe } from "./Expand.ts"
 import { Pool, type WorkerError } from "./Pool.ts"
-import type { Append, RunArgument } from "./Session.ts"
+import type { Append, Replace, RunArgument } from "./Session.ts"
 import * as Slab from "./Slab.ts"
 
 export interface Model<E> {
@@ -32,43 +32,58 @@ export interface Model<E> {
 export interface Program {
   readonly key: string
   readonly graph: SharedArrayBuffer
+  readonly inputs: ReadonlySet<string>
   readonly weights: ReadonlyArray<{ readonly input: string; readonly tensor: string }>
+  /** Inputs of which only the rows of the tokens at hand are looked up. */
+  readonly tables: ReadonlySet<string>
+  /** What it puts aside for the experts of its layer: columns by name. */
+  readonly carries: ReadonlyMap<string, number>
 }
 
 /** A drawn graph as workers take it. */
-export const program = (graph: Graph, weights: Program["weights"]): Program => {
+export const program = (graph: Graph, rest: Partial<Pick<Program, "weights" | "tables" | "carries">> = {}): Program => {
   const bytes = graph.toBytes()
   const shared = new SharedArrayBuffer(bytes.byteLength)
   new Uint8Array(shared).set(bytes)
-  return { key: createHash("sha256").update(bytes).digest("hex"), graph: shared, weights }
+  return {
+    key: createHash("sha256").update(bytes).digest("hex"),
+    graph: shared,
+    inputs: new Set(graph.inputs.map(({ name }) => name)),
+    weights: [],
+    tables: new Set(),
+    carries: new Map(),
+    ...rest,
+  }
 }
 const named = (b: Block, prefix: string): Program["weights"] =>
   b.weights.map(({ name }) => ({ input: prefix + name, tensor: name }))
 
 export const embedding = <E>(model: Model<E>): Program => {
-  const b = new Block(plain)
+  const b = new Block(fakeQuant({ activations: model.activations, keyValue: undefined }))
   const tokens = b.graph.input("tokens", "int32", ["batch", "sequence"])
   const hidden = model.family.embed(b, model.config, tokens)
   b.graph.output("out", hidden, "float32", ["batch", "sequence", model.shape.hidden])
-  return program(b.graph, named(b, ""))
+  return program(b.graph, {
+    weights: named(b, ""),
+    tables: new Set(b.tables.filter(({ by }) => by === "token").map(({ weight }) => weight)),
+  })
 }
 
-/** One decoder block with the given hooks. Weight names lack the layer's prefix. */
-export const block = <E>(model: Model<E>, hooks: Hooks): Program => {
+/** A decoder block or an expert with the given hooks. Weight names lack the unit's prefix. */
+export const unit = <E>(model: Model<E>, { draw }: Unit, hooks: Hooks): Program => {
   const b = new Block(hooks)
   const dims = ["batch", "sequence", model.shape.hidden]
-  const out = model.family.block(b, model.config, b.graph.input("hidden", "float32", dims))
+  const out = draw(b, b.graph.input("hidden", "float32", dims))
   b.graph.output("out", out, "float32", dims)
-  return program(b.graph, named(b, ""))
+  return program(b.graph, { weights: named(b, ""), carries: b.carries })
 }
 
-/** The fake-quantizers of one layer, sites without the layer's number. */
-export const layerHooks = <E>(model: Model<E>, layer: number): Hooks => {
-  const prefix = `${layer}.`
+/** The fake-quantizers of one unit, sites without its prefix. */
+export const unitHooks = <E>(model: Model<E>, { layer, sites }: Unit): Hooks => {
   const activations = Object.fromEntries(
     Object.entries(model.activations)
-      .filter(([site]) => site.startsWith(prefix))
-      .map(([site, quantizer]) => [site.slice(prefix.length), quantizer]),
+      .filter(([site]) => site.startsWith(sites))
+      .map(([site, quantizer]) => [site.slice(sites.length), quantizer]),
   )
   return fakeQuant({ activations, keyValue: model.keyValue[layer] })
 }
@@ -87,24 +102,25 @@ export const scoring = <E, E2>(model: Model<E>, reference: Model<E2> | undefined
   const weights: Array<{ input: string; tensor: string }> = []
   const other = reference && head(reference, weights)
   const graph = Score.score(head(model, weights), model.shape.hidden, other)
-  return program(graph, weights)
+  return program(graph, { weights })
 }
 
 /** The head alone, giving logits. */
 export const heading = <E>(model: Model<E>): Program => {
   const weights: Array<{ input: string; tensor: string }> = []
-  return program(Score.logits(head(model, weights), model.shape.hidden, model.shape.vocabulary), weights)
+  const graph = Score.logits(head(model, weights), model.shape.hidden, model.shape.vocabulary)
+  return program(graph, { weights })
 }
 
 /**
- * Expand tensors into lent memory: graph input -> weight. `prefix` is the layer's, in the checkpoint. Whoever is done
- * with them gives them back. With `rows`, only those rows are written.
+ * Expand tensors into lent memory: graph input -> weight. `prefix` is the unit's, in the checkpoint. Whoever is done
+ * with them gives them back. Of the inputs in `looked.up`, only `looked.rows` are written.
  */
 export const load = <E>(
   model: Model<E>,
   weights: Program["weights"],
   prefix: string,
-  rows?: Int32Array,
+  looked?: { readonly up: ReadonlySet<string>; readonly rows: Int32Array },
 ): Effect.Effect<{ readonly [input: string]: Slab.Slab }, E | WorkerError, Pool> =>
   Effect.gen(function* () {
     const pool = yield* Pool
@@ -113,6 +129,7 @@ export const load = <E>(
       Effect.fnUntraced(function* ({ input, tensor }) {
         const { dims, recipe } = yield* model.recipe(prefix + tensor)
         const out = pool.memory.lend(dims)
+        const rows = looked?.up.has(input) ? looked.rows : undefined
         yield* pool.call<void>(new URL("./Expand.ts", import.meta.url), "expand", { recipe, out, rows })
         return [input, out] as const
       }),
@@ -121,12 +138,13 @@ export const load = <E>(
     return Object.fromEntries(loaded)
   })
 
-/** A program with what goes into it and where its outputs go. */
+/** A program with what goes into it (and may go into others: only its own inputs are fed) and where its outputs go. */
 export interface Call {
   readonly program: Program
   readonly feeds: { readonly [name: string]: Slab.Slab }
   readonly fetches: { readonly [name: string]: Slab.Slab }
   readonly appends?: ReadonlyArray<Append>
+  readonly replaces?: ReadonlyArray<Replace>
   /** The program is not needed again soon: the worker lets go of the memory it keeps for it. */
   readonly last?: boolean
 }
@@ -137,7 +155,10 @@ export const runAll = (calls: ReadonlyArray<Call>): Effect.Effect<void, WorkerEr
     pool.call<void>(
       new URL("./Session.ts", import.meta.url),
       "runAll",
-      calls.map(({ program: { graph, key }, ...rest }): RunArgument => ({ key, graph, ...rest })),
+      calls.map(({ feeds, program: { graph, inputs, key }, ...rest }): RunArgument => {
+        const own = Object.entries(feeds).filter(([name]) => inputs.has(name))
+        return { key, graph, feeds: Object.fromEntries(own), ...rest }
+      }),
     ),
   )
 

@@ -6,6 +6,8 @@
  */
 import * as Effect from "effect/Effect"
 import * as Forward from "./Forward.ts"
+import * as Batch from "./Batch.ts"
+import * as Runner from "./Runner.ts"
 import * as Model from "./Model.ts"
 import { Pool, type WorkerError } from "./Pool.ts"
 import * as Slab from "./Slab.ts"
@@ -52,10 +54,10 @@ export const targets = (requests: ReadonlyArray<Request>): Int32Array => {
  * two rows; those beyond the scored tokens are zero.
  */
 export const hiddenRows = <E>(
-  runner: Forward.Runner<E>,
+  runner: Runner.Runner<E>,
   requests: ReadonlyArray<Request>,
   tokensPerBatch: number,
-  onBlock: (layer: number) => Effect.Effect<void>,
+  onStep: (step: Runner.Step) => Effect.Effect<void>,
 ): Effect.Effect<Slab.Slab, E | WorkerError, Pool> =>
   Effect.gen(function* () {
     const { hidden } = runner.model.shape
@@ -65,13 +67,13 @@ export const hiddenRows = <E>(
     const { size } = yield* Pool
     const total = lengths.reduce((n, length) => n + length, 0)
     // A few sequences are shared among the threads.
-    const groups = Forward.batches(
+    const groups = Batch.batches(
       lengths,
       Math.min(tokensPerBatch, Math.ceil(total / size)),
-      Forward.ropeKey(runner.model),
+      Runner.tableKey(runner.model),
     )
-    const states = yield* Forward.prefill(runner, sequences, groups, undefined, onBlock)
-    const out = Slab.make("float32", [Math.max(Forward.FEWEST_ROWS, rowCount(requests)), hidden])
+    const states = yield* Forward.prefill(runner, sequences, groups, undefined, onStep)
+    const out = Slab.make("float32", [Math.max(Batch.FEWEST_ROWS, rowCount(requests)), hidden])
     const rows = Slab.floats(out)
     const starts: Array<number> = []
     let row = 0
@@ -103,7 +105,7 @@ export const scoreRows = <E, E2>(
   Effect.gen(function* () {
     const pool = yield* Pool
     const { hidden, vocabulary } = model.shape
-    const count = Math.max(Forward.FEWEST_ROWS, targets.length)
+    const count = Math.max(Batch.FEWEST_ROWS, targets.length)
     const program = Model.scoring(model, reference?.model)
     const own = program.weights.filter(({ input }) => !input.startsWith(REFERENCE))
     const others = program.weights.filter(({ input }) => input.startsWith(REFERENCE))
@@ -121,7 +123,7 @@ export const scoreRows = <E, E2>(
     const chunk = Math.max(16, Math.min(1024, Math.floor(LOGITS / vocabulary)))
     // A last chunk of one row begins a row early: that row comes out the same twice.
     const starts = Array.from({ length: Math.ceil(count / chunk) }, (_, i) =>
-      Math.min(i * chunk, count - Forward.FEWEST_ROWS),
+      Math.min(i * chunk, count - Batch.FEWEST_ROWS),
     )
     yield* Effect.forEach(
       starts,

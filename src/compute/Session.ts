@@ -15,6 +15,7 @@ export interface RunArgument {
   readonly fetches: { readonly [name: string]: Slab.Slab }
   /** Done after the run. */
   readonly appends?: ReadonlyArray<Append>
+  readonly replaces?: ReadonlyArray<Replace>
   /** Close the session afterwards, with the memory it keeps for activations. */
   readonly last?: boolean
 }
@@ -24,6 +25,11 @@ export interface Append {
   /** [batch, heads, capacity, dim] */
   readonly cache: Slab.Slab
   readonly at: ReadonlyArray<number>
+}
+/** A state that was read during the run and gets its successor after it. */
+export interface Replace {
+  readonly from: Slab.Slab
+  readonly to: Slab.Slab
 }
 
 const sessions = new Map<string, Promise<ort.InferenceSession>>()
@@ -68,10 +74,11 @@ const append = ({ at, cache, rows }: Append): void => {
 }
 
 /** Run a graph once. Resolves when every fetched slab is written. */
-export const run = async ({ appends, feeds, fetches, graph, key, last }: RunArgument): Promise<void> => {
+export const run = async ({ appends, feeds, fetches, graph, key, last, replaces }: RunArgument): Promise<void> => {
   const session = await open(key, graph)
   await session.run(tensors(feeds), tensors(fetches))
   appends?.forEach(append)
+  replaces?.forEach(({ from, to }) => Slab.floats(to).set(Slab.floats(from)))
   if (last !== true) return
   sessions.delete(key)
   await session.release()

@@ -63,11 +63,7 @@ const llama3 = (rope: Extract<Rope, { readonly type: "llama3" }>, f: number): nu
 }
 
 /** cos and sin of every position's angles, 0 … length-1: each [length, dim / 2]. */
-export const tables = (
-  rope: Rope,
-  dim: number,
-  length: number,
-): { readonly cos: Float32Array; readonly sin: Float32Array } => {
+export const tables = (rope: Rope, dim: number, length: number) => {
   const turn = inverseFrequencies(rope, dim, length)
   const cos = new Float32Array(length * turn.length)
   const sin = new Float32Array(length * turn.length)
@@ -78,5 +74,6 @@ export const tables = (
       sin[o] = Math.sin(angle)
     }
   }
-  return { cos, sin }
+  const table = (values: Float32Array) => ({ columns: turn.length, values })
+  return { cos: table(cos), sin: table(sin) }
 }

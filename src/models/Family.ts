@@ -7,40 +7,103 @@ import type * as Schema from "effect/Schema"
 import { Block, type Heads, plain } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
 
+/** What a layer keeps of each sequence for the tokens to come. */
+export type Memory =
+  /** A key and a value per token. */
+  | { readonly kind: "keyValue"; readonly heads: Heads }
+  /** States of fixed size, by name, without the batch: `{ conv: [256, 3], ssm: [256, 16] }`. */
+  | { readonly kind: "recurrent"; readonly states: { readonly [name: string]: ReadonlyArray<number> } }
+
 /** What the rest of the product needs to know of a config, whatever the family calls it. */
 export interface Shape {
   readonly layers: number
   readonly hidden: number
   readonly vocabulary: number
-  readonly heads: Heads
+  readonly memory: Memory
   /** Longest sequence the positions are made for. */
   readonly context: number
+}
+
+/** The heads of a model that keeps keys and values. */
+export const heads = ({ memory }: Shape): Heads | undefined => (memory.kind === "keyValue" ? memory.heads : undefined)
+
+/** One row for each position. */
+export interface PositionTable {
+  readonly columns: number
+  /** [length, columns] */
+  readonly values: Float32Array
+}
+
+/** Sparse experts: each is a graph of its own after the layer's block, with only its own weights in memory. */
+export interface Experts<C> {
+  readonly count: (config: C) => number
+  /** Where the weights of an expert are, after the layer's prefix: `block_sparse_moe.experts.5.` */
+  readonly prefix: (expert: number) => string
+  /**
+   * Hidden state -> hidden state with this expert's share added. What the block has put aside (`b.carry`) is there as
+   * `b.carried`, and which expert it is as `b.expert()`.
+   */
+  readonly block: (b: Block, config: C, hidden: Value) => Value
 }
 
 export interface Family<C> {
   /** config.json; keys it does not name are ignored. */
   readonly config: Schema.Codec<C, any>
   readonly shape: (config: C) => Shape
-  /** Rotary tables for positions 0 … length-1, each [length, dim / 2]. `dynamic`: they depend on the length. */
-  readonly rope: (config: C, length: number) => { readonly cos: Float32Array; readonly sin: Float32Array }
+  /** Tables by graph input, for positions 0 … length-1: rotary `cos` and `sin`, each [length, dim / 2]. */
+  readonly tables?: (config: C, length: number) => { readonly [input: string]: PositionTable }
   /** Do the tables of a sequence of this length differ from those of a shorter one? Then nothing can be cached. */
-  readonly ropeDependsOnLength: (config: C, length: number) => boolean
+  readonly tablesDependOnLength?: (config: C, length: number) => boolean
   /** `tokens` [batch, sequence] int32 -> hidden state [batch, sequence, hidden]. */
   readonly embed: (b: Block, config: C, tokens: Value) => Value
   /** One decoder block: hidden state -> hidden state, both [batch, sequence, hidden]. */
-  readonly block: (b: Block, config: C, hidden: Value) => Value
+  readonly block: (b: Block, config: C, hidden: Value, layer: number) => Value
+  readonly experts?: Experts<C>
   /** Rows of the last hidden state, [rows, hidden] -> logits [rows, vocabulary]. */
   readonly head: (b: Block, config: C, hidden: Value) => Value
   /** Where a block's weights are in the checkpoint: `model.layers.3.` */
   readonly prefix: (layer: number) => string
   /** Tensors that real checkpoints carry and nothing needs (stored rotary buffers, tied heads), by name. */
   readonly ignored: (config: C) => RegExp
+  /** The catalog's name of a tensor that some checkpoints call otherwise. */
+  readonly rename?: (name: string) => string
 }
 export const make = <C>(family: Family<C>): Family<C> => family
 
 /** The only thing asked of a family's module at run time. */
 export const isFamily = (u: unknown): u is Family<unknown> =>
   typeof u === "object" && u !== null && "block" in u && "head" in u && "config" in u
+
+/** What is drawn as one graph and has its weights in memory at one time: a decoder block, or one expert of it. */
+export interface Unit {
+  readonly layer: number
+  readonly expert: number | undefined
+  /** What the names of its weights begin with in the checkpoint. */
+  readonly tensors: string
+  /** What the names of its sites begin with: `3.` */
+  readonly sites: string
+  readonly draw: (b: Block, hidden: Value) => Value
+}
+
+/** All blocks and their experts, in the order in which they run. */
+export const units = <C>(family: Family<C>, config: C): ReadonlyArray<Unit> => {
+  const { experts } = family
+  return Array.from({ length: family.shape(config).layers }, (_, layer): ReadonlyArray<Unit> => {
+    const unit = (prefix: string, expert: number | undefined, draw: Unit["draw"]): Unit => ({
+      layer,
+      expert,
+      tensors: family.prefix(layer) + prefix,
+      sites: `${layer}.${prefix}`,
+      draw,
+    })
+    return [
+      unit("", undefined, (b, hidden) => family.block(b, config, hidden, layer)),
+      ...Array.from({ length: experts?.count(config) ?? 0 }, (_, e) =>
+        unit(experts!.prefix(e), e, (b, hidden) => experts!.block(b, config, hidden)),
+      ),
+    ]
+  }).flat()
+}
 
 /** A weight matrix of the model: where it is, what it is called in the checkpoint, and its shape. */
 export interface Site {
@@ -60,28 +123,38 @@ export interface Outline {
   readonly shape: Shape
   /** Every tensor the checkpoint must hold, and nothing else. */
   readonly catalog: ReadonlyMap<string, ReadonlyArray<number>>
+  /** Matrices that the checkpoint stores as [in, out]; the catalog has them so. */
+  readonly transposed: ReadonlySet<string>
   readonly sites: ReadonlyArray<Site>
   readonly ignored: RegExp
+  readonly rename: (name: string) => string
 }
 
-/** Draw all three graphs once, with no hooks, and read off what they ask for. */
+/** Draw all graphs once, with no hooks, and read off what they ask for. */
 export const outline = <C>(family: Family<C>, config: C): Outline => {
   const shape = family.shape(config)
   const catalog = new Map<string, ReadonlyArray<number>>()
+  const stored = new Set<string>()
   const sites: Array<Site> = []
-  const read = (b: Block, layer: number | undefined) => {
-    const prefix = layer === undefined ? "" : family.prefix(layer)
-    for (const weight of b.weights) catalog.set(prefix + weight.name, weight.shape)
-    for (const { site, weight, shape } of b.tables) {
-      sites.push({ site, kind: "embedding", layer, name: site, tensor: prefix + weight, shape, fedBy: undefined })
+  const read = (b: Block, unit: Pick<Unit, "layer" | "tensors" | "sites"> | undefined) => {
+    const { layer, sites: prefix = "", tensors = "" } = unit ?? {}
+    for (const { name, shape, transposed } of b.weights) {
+      catalog.set(tensors + name, transposed ? shape.toReversed() : shape)
+      if (transposed) stored.add(tensors + name)
     }
-    for (const { site, weight, shape, input } of b.linears) {
+    // Without the layer, a site has the same name in all of them.
+    const nameOf = (site: string) => (layer === undefined ? site : (prefix + site).slice(`${layer}.`.length))
+    for (const { site, weight, shape } of b.tables) {
+      const tensor = tensors + weight
+      sites.push({ site: prefix + site, kind: "embedding", layer, name: nameOf(site), tensor, shape, fedBy: undefined })
+    }
+    for (const { input, shape, site, weight } of b.linears) {
       sites.push({
-        site: layer === undefined ? site : `${layer}.${site}`,
+        site: prefix + site,
         kind: "linear",
         layer,
-        name: site,
-        tensor: prefix + weight,
+        name: nameOf(site),
+        tensor: tensors + weight,
         shape,
         fedBy: input.from?.site,
       })
@@ -90,11 +163,20 @@ export const outline = <C>(family: Family<C>, config: C): Outline => {
   const embed = new Block(plain)
   family.embed(embed, config, embed.graph.input("tokens", "int32", ["batch", "sequence"]))
   read(embed, undefined)
-  const block = new Block(plain)
-  family.block(block, config, block.graph.input("hidden", "float32", ["batch", "sequence", shape.hidden]))
-  for (let layer = 0; layer < shape.layers; layer++) read(block, layer)
+  for (const unit of units(family, config)) {
+    const block = new Block(plain)
+    unit.draw(block, block.graph.input("hidden", "float32", ["batch", "sequence", shape.hidden]))
+    read(block, unit)
+  }
   const head = new Block(plain)
   family.head(head, config, head.graph.input("hidden", "float32", ["rows", shape.hidden]))
   read(head, undefined)
-  return { shape, catalog, sites, ignored: family.ignored(config) }
+  return {
+    shape,
+    catalog,
+    transposed: stored,
+    sites,
+    ignored: family.ignored(config),
+    rename: family.rename ?? ((name) => name),
+  }
 }

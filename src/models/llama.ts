@@ -104,11 +104,11 @@ export default Family.make<Config>({
     layers: c.num_hidden_layers,
     hidden: c.hidden_size,
     vocabulary: c.vocab_size,
-    heads: heads(c),
+    memory: { kind: "keyValue", heads: heads(c) },
     context: c.max_position_embeddings,
   }),
-  rope: (c, length) => Rope.tables(rope(c), heads(c).dim, length),
-  ropeDependsOnLength: (c, length) => rope(c).type === "dynamic" && length > c.max_position_embeddings,
+  tables: (c, length) => Rope.tables(rope(c), heads(c).dim, length),
+  tablesDependOnLength: (c, length) => rope(c).type === "dynamic" && length > c.max_position_embeddings,
 
   embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
 
@@ -126,7 +126,7 @@ export default Family.make<Config>({
       b.unflatten(q, query * dim, hidden),
       b.unflatten(k, keyValue * dim, hidden),
       b.unflatten(v, keyValue * dim, hidden),
-      { query, keyValue, dim },
+      { heads: { query, keyValue, dim }, rotary: {} },
     )
     const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), attention)
     const h = b.add(x, o)

@@ -10,7 +10,10 @@ import { Graph, type Value } from "./Graph.ts"
 /** A weight that enters the graph as an input. The catalog of a checkpoint is the list of these. */
 export interface Weight {
   readonly name: string
+  /** As the graph takes it; a linear's is [out, in]. */
   readonly shape: ReadonlyArray<number>
+  /** The checkpoint stores the matrix as [in, out], as GPT-2's `Conv1D` does. */
+  readonly transposed: boolean
 }
 /** `y = x Wᵀ + b`. `input.from` is the op that made `x`: which norm feeds which linear is read off the graph. */
 export interface Linear {
@@ -19,8 +22,9 @@ export interface Linear {
   readonly shape: readonly [outFeatures: number, inFeatures: number]
   readonly input: Value
 }
-/** A table of rows looked up by token. */
+/** A table of rows looked up by token or by position. */
 export interface Table {
+  readonly by: "token" | "position"
   readonly site: string
   readonly weight: string
   readonly shape: readonly [rows: number, columns: number]
@@ -30,19 +34,47 @@ export interface Heads {
   readonly keyValue: number
   readonly dim: number
 }
+/** Where keys are quantized: as the product gives them, or turned by rotary positions, as they enter the cache. */
+export type Point = "before-rope" | "after-rope"
 export interface Hooks {
   /** Sees the input of every linear, [tokens, inFeatures], and may replace it. */
   readonly linear: (b: Block, site: string, x: Value, inFeatures: number) => Value
-  /** Sees K and V, [batch, sequence, heads x dim], as they are about to enter the cache, and may replace them. */
-  readonly keyValue: (b: Block, key: Value, value: Value, heads: Heads) => readonly [key: Value, value: Value]
+  /** Sees the keys, [batch, sequence, heads x dim], at both points, and may replace them. */
+  readonly keys: (b: Block, keys: Value, heads: Heads, point: Point) => Value
+  /** Sees the values, [batch, sequence, heads x dim], as they are about to enter the cache, and may replace them. */
+  readonly values: (b: Block, values: Value, heads: Heads) => Value
 }
-export const plain: Hooks = { linear: (_b, _site, x) => x, keyValue: (_b, key, value) => [key, value] }
+export const plain: Hooks = { linear: (_b, _site, x) => x, keys: (_b, keys) => keys, values: (_b, values) => values }
+
+/** Rotary positions: which tables turn how much of a head. */
+export interface Rotary {
+  /** Leading channels of a head that are turned; all by default. */
+  readonly dim?: number
+  /** Pairs are neighbours (0,1), (2,3), … instead of halves of the turned part. */
+  readonly interleaved?: boolean
+  /** Graph inputs of the tables, [positions, dim / 2]; `cos` and `sin` by default. */
+  readonly tables?: readonly [cos: string, sin: string]
+}
+export interface Attention {
+  readonly heads: Heads
+  readonly rotary?: Rotary
+  /** Of the products of queries and keys; 1 / sqrt(dim) by default. */
+  readonly scale?: number
+  /** Tokens that a token sees, itself included; all by default. */
+  readonly window?: number
+  /** Scores become c * tanh(score / c) (Gemma 2). */
+  readonly softcap?: number
+  /** For each query head the slope by which the position of a key adds to its score (Press et al. 2022). */
+  readonly alibi?: ReadonlyArray<number>
+}
 
 export class Block {
   readonly graph: Graph
   readonly weights: Array<Weight> = []
   readonly linears: Array<Linear> = []
   readonly tables: Array<Table> = []
+  /** What is put aside for the experts of the layer: columns by name. */
+  readonly carries = new Map<string, number>()
   readonly #hooks: Hooks
   readonly #prefix: string
   /** `prefix` keeps the inputs of two models apart that share a graph. */
@@ -52,43 +84,52 @@ export class Block {
     this.#prefix = prefix
   }
 
-  weight(name: string, shape: ReadonlyArray<number>): Value {
-    if (!this.weights.some((weight) => weight.name === name)) this.weights.push({ name, shape })
+  weight(name: string, shape: ReadonlyArray<number>, transposed = false): Value {
+    if (!this.weights.some((weight) => weight.name === name)) this.weights.push({ name, shape, transposed })
     return this.graph.input(this.#prefix + name, "float32", shape)
   }
 
   /**
    * [tokens, in] -> [tokens, out]. `bias` says whether the checkpoint has `<site>.bias`; `weight` names the tensor where
-   * it is not `<site>.weight` (a head tied to the embedding).
+   * it is not `<site>.weight` (a head tied to the embedding); `transposed` says that it is stored as [in, out].
    */
   linear(
     site: string,
     shape: readonly [outFeatures: number, inFeatures: number],
     x: Value,
-    options: { readonly bias: boolean; readonly weight?: string },
+    options: { readonly bias: boolean; readonly weight?: string; readonly transposed?: boolean },
   ): Value {
     const weight = options.weight ?? `${site}.weight`
     this.linears.push({ site, weight, shape, input: x })
-    const inputs = [this.#hooks.linear(this, site, x, shape[1]), this.weight(weight, shape)]
+    const inputs = [this.#hooks.linear(this, site, x, shape[1]), this.weight(weight, shape, options.transposed)]
     if (options.bias) inputs.push(this.weight(`${site}.bias`, [shape[0]]))
     return this.graph.op("Gemm", inputs, { transB: 1 }, site)
   }
 
-  /** `tokens` [batch, sequence] -> rows of the table, [batch, sequence, columns]. */
-  lookup(site: string, shape: readonly [rows: number, columns: number], tokens: Value): Value {
+  /** `indices` [batch, sequence] -> rows of the table, [batch, sequence, columns]. */
+  lookup(
+    site: string,
+    shape: readonly [rows: number, columns: number],
+    indices: Value,
+    by: Table["by"] = "token",
+  ): Value {
     const weight = `${site}.weight`
-    this.tables.push({ site, weight, shape })
-    return this.graph.op("Gather", [this.weight(weight, shape), tokens], { axis: 0 }, site)
+    this.tables.push({ by, site, weight, shape })
+    return this.graph.op("Gather", [this.weight(weight, shape), indices], { axis: 0 }, site)
   }
 
-  /** x / sqrt(mean(x^2) + eps) * g over the last axis (Zhang & Sennrich 2019). */
-  rmsNorm(site: string, size: number, epsilon: number, x: Value): Value {
-    return this.graph.op(
-      "RMSNormalization",
-      [x, this.weight(`${site}.weight`, [size])],
-      { axis: -1, epsilon: { float: epsilon } },
-      site,
-    )
+  /** x / sqrt(mean(x^2) + eps) * g over the last axis (Zhang & Sennrich 2019). `offset` is added to the gain. */
+  rmsNorm(site: string, size: number, epsilon: number, x: Value, offset = 0): Value {
+    const stored = this.weight(`${site}.weight`, [size])
+    const gain = offset === 0 ? stored : this.add(stored, this.graph.scalar(offset))
+    return this.graph.op("RMSNormalization", [x, gain], { axis: -1, epsilon: { float: epsilon } }, site)
+  }
+
+  /** (x - mean) / sqrt(variance + eps) * g + b over the last axis (Ba et al. 2016). */
+  layerNorm(site: string, size: number, epsilon: number, x: Value, options: { readonly bias: boolean }): Value {
+    const inputs = [x, this.weight(`${site}.weight`, [size])]
+    if (options.bias) inputs.push(this.weight(`${site}.bias`, [size]))
+    return this.graph.op("LayerNormalization", inputs, { axis: -1, epsilon: { float: epsilon } }, site)
   }
 
   add(a: Value, b: Value): Value {
@@ -97,9 +138,33 @@ export class Block {
   multiply(a: Value, b: Value): Value {
     return this.graph.op("Mul", [a, b])
   }
+  /** x times a constant. */
+  scale(x: Value, by: number): Value {
+    return this.graph.op("Mul", [x, this.graph.scalar(by)])
+  }
   /** x * sigmoid(x). */
   silu(x: Value): Value {
     return this.graph.op("QuickGelu", [x], { alpha: { float: 1 } })
+  }
+  relu(x: Value): Value {
+    return this.graph.op("Relu", [x])
+  }
+  /** x Φ(x), exactly or by its tanh approximation (Hendrycks & Gimpel 2016). */
+  gelu(x: Value, approximate: "none" | "tanh"): Value {
+    return this.graph.op("Gelu", [x], { approximate })
+  }
+  /** c * tanh(x / c). */
+  softcap(x: Value, c: number): Value {
+    return this.scale(this.graph.op("Tanh", [this.graph.op("Div", [x, this.graph.scalar(c)])]), c)
+  }
+
+  /** Parts of the last axis, of these sizes. */
+  split(x: Value, sizes: ReadonlyArray<number>): ReadonlyArray<Value> {
+    return this.graph.ops("Split", [x, this.graph.ints(...sizes)], sizes.length, { axis: -1 })
+  }
+  /** `x` with other sizes; 0 keeps the size of that axis, -1 takes what remains. */
+  reshape(x: Value, ...sizes: ReadonlyArray<number>): Value {
+    return this.graph.op("Reshape", [x, this.graph.ints(...sizes)])
   }
 
   /** [batch, sequence, size] -> [tokens, size]. */
@@ -112,44 +177,107 @@ export class Block {
     return this.graph.op("Reshape", [x, this.graph.op("Concat", [lead, this.graph.ints(size)], { axis: 0 })])
   }
 
+  /** Position of each token in its sequence, [batch, sequence] int64. */
+  positions(): Value {
+    return this.graph.input("positions", "int64", ["batch", "sequence"])
+  }
+  /** Tokens of each sequence among those of this call, [batch] int32: what follows them is padding. */
+  valid(): Value {
+    return this.graph.input("valid", "int32", ["batch"])
+  }
+
+  /** Puts [batch, sequence, columns] aside for the experts of the layer. */
+  carry(name: string, value: Value, columns: number): void {
+    this.carries.set(name, columns)
+    this.graph.output(`carry.${name}`, value, "float32", ["batch", "sequence", columns])
+  }
+  /** What the layer's block has put aside. */
+  carried(name: string, columns: number): Value {
+    return this.graph.input(`carry.${name}`, "float32", ["batch", "sequence", columns])
+  }
+  /** Which expert this is, a scalar int64. */
+  expert(): Value {
+    return this.graph.input("expert", "int64", [])
+  }
+
+  /** A recurrent state as the tokens before have left it, [batch, ...dims]; zeros before the first. */
+  past(name: string, dims: ReadonlyArray<number>): Value {
+    return this.graph.input(`past.${name}`, "float32", ["batch", ...dims])
+  }
+  /** The same state after the valid tokens of this call. */
+  keep(name: string, value: Value, dims: ReadonlyArray<number>): void {
+    this.graph.output(`state.${name}`, value, "float32", ["batch", ...dims])
+  }
+
+  /** Turns the heads of [batch, sequence, count x dim] by the positions of their tokens. */
+  rotate(x: Value, count: number, dim: number, { dim: turned = dim, interleaved = false, tables }: Rotary): Value {
+    const table = (name: string) => this.graph.input(name, "float32", ["positions", turned / 2])
+    const [cos, sin] = tables ?? ["cos", "sin"]
+    return this.graph.op("RotaryEmbedding", [x, table(cos), table(sin), this.positions()], {
+      num_heads: count,
+      ...(interleaved && { interleaved: 1 }),
+      ...(turned !== dim && { rotary_embedding_dim: turned }),
+    })
+  }
+
   /**
-   * Causal attention with rotary positions. `q` [batch, sequence, query x dim], `k` and `v`
-   * [batch, sequence, keyValue x dim]; earlier keys and values enter as `pastKey` and `pastValue`
-   * [batch, keyValue, capacity, dim]. `lengths + 1` of each sequence are live with those of this call, which leave as
-   * `key` and `value` [batch, sequence, keyValue x dim]: the caller appends them to what is past.
+   * Causal attention. `q` [batch, sequence, query x dim], `k` and `v` [batch, sequence, keyValue x dim]; earlier keys and
+   * values enter as `pastKey` and `pastValue` [batch, keyValue, capacity, dim]. `lengths + 1` of each sequence are live
+   * with those of this call, which leave as `key` and `value` [batch, sequence, keyValue x dim]: the caller appends them
+   * to what is past.
    */
-  attention(q: Value, k: Value, v: Value, heads: Heads): Value {
+  attention(q: Value, k: Value, v: Value, { alibi, heads, rotary, scale, softcap, window }: Attention): Value {
     const { graph } = this
-    const positions = graph.input("positions", "int64", ["batch", "sequence"])
-    const cos = graph.input("cos", "float32", ["positions", heads.dim / 2])
-    const sin = graph.input("sin", "float32", ["positions", heads.dim / 2])
-    const rotate = (x: Value, count: number) =>
-      graph.op("RotaryEmbedding", [x, cos, sin, positions], { num_heads: count })
-    const [key, value] = this.#hooks.keyValue(this, rotate(k, heads.keyValue), v, heads)
-    const padded = paddedDim(heads.dim)
-    const cache = ["batch", heads.keyValue, "capacity", padded] as const
-    const [freshKey, freshValue] = [key, value].map((x) => this.#pad(x, heads.keyValue, heads.dim, padded)) as [
-      Value,
-      Value,
+    const { dim, keyValue, query } = heads
+    const turn = (x: Value, count: number) => (rotary === undefined ? x : this.rotate(x, count, dim, rotary))
+    const turned = turn(this.#hooks.keys(this, k, heads, "before-rope"), keyValue)
+    const key = this.#hooks.keys(this, turned, heads, "after-rope")
+    const value = this.#hooks.values(this, v, heads)
+    const padded = paddedDim(dim)
+    const cache = ["batch", keyValue, "capacity", padded] as const
+    const freshKey = this.#pad(key, keyValue, dim, padded)
+    const freshValue = this.#pad(value, keyValue, dim, padded)
+    const turnedQuery = this.#pad(turn(q, query), query, dim, padded)
+    const inputs = [
+      turnedQuery,
+      freshKey,
+      freshValue,
+      graph.input("pastKey", "float32", cache),
+      graph.input("pastValue", "float32", cache),
+      graph.input("lengths", "int32", ["batch"]),
+      graph.input("total", "int32", []),
     ]
-    const [out] = graph.ops(
-      "GroupQueryAttention",
-      [
-        this.#pad(rotate(q, heads.query), heads.query, heads.dim, padded),
-        freshKey,
-        freshValue,
-        graph.input("pastKey", "float32", cache),
-        graph.input("pastValue", "float32", cache),
-        graph.input("lengths", "int32", ["batch"]),
-        graph.input("total", "int32", []),
-      ],
-      3,
-      { num_heads: heads.query, kv_num_heads: heads.keyValue, scale: { float: 1 / Math.sqrt(heads.dim) } },
-    )
-    const fresh = ["batch", "sequence", heads.keyValue * padded]
+    const attributes = {
+      num_heads: query,
+      kv_num_heads: keyValue,
+      scale: { float: scale ?? 1 / Math.sqrt(dim) },
+      ...(window !== undefined && { local_window_size: window }),
+      ...(softcap !== undefined && { softcap: { float: softcap } }),
+    }
+    // Cosine and sine caches and positions are the op's own rotary embedding, which is not used.
+    const biased =
+      alibi === undefined ? inputs : [...inputs, undefined, undefined, undefined, this.#alibi(alibi, turnedQuery)]
+    const [out] = graph.ops("GroupQueryAttention", biased, 3, attributes)
+    const fresh = ["batch", "sequence", keyValue * padded]
     graph.output("key", freshKey, "float32", fresh)
     graph.output("value", freshValue, "float32", fresh)
-    return this.#unpad(out!, heads.query, heads.dim, padded)
+    return this.#unpad(out!, query, dim, padded)
+  }
+
+  /**
+   * slope * position of the key, [1, heads, sequence, total]. It differs from the slope * distance of the paper by the
+   * same amount for all keys of a query, which softmax does not see.
+   */
+  #alibi(slopes: ReadonlyArray<number>, queries: Value): Value {
+    const { graph } = this
+    const total = graph.input("total", "int32", [])
+    const keys = graph.op("Range", [graph.constant("int32", [0], []), total, graph.constant("int32", [1], [])])
+    const slope = graph.constant("float32", slopes, [1, slopes.length, 1, 1])
+    const bias = graph.op("Mul", [slope, graph.op("Cast", [keys], { to: FLOAT })])
+    const length = graph.op("Shape", [queries], { start: 1, end: 2 })
+    const ones = graph.ints(1)
+    const sizes = graph.op("Concat", [ones, graph.ints(slopes.length), length, ones], { axis: 0 })
+    return graph.op("Expand", [bias, sizes])
   }
 
   /** Zeros after each head's channels change neither q·k nor the first `dim` channels of the output. */
@@ -168,6 +296,9 @@ export class Block {
     return graph.op("Reshape", [narrow, graph.ints(0, 0, count * dim)])
   }
 }
+
+/** ONNX's number for the type. */
+const FLOAT = 1
 
 /** `GroupQueryAttention` takes head sizes that are multiples of 8. */
 export const paddedDim = (dim: number) => Math.ceil(dim / 8) * 8

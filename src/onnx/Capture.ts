@@ -45,10 +45,13 @@ export const capture = (gram: boolean): { readonly hooks: Hooks; readonly taps: 
         tap(b, site, x, () => b.unflatten(x, inFeatures, hidden), inFeatures, gram)
         return x
       },
-      keyValue: (b, key, value, heads) => {
-        tap(b, "key", key, () => key, heads.keyValue * heads.dim, false)
-        tap(b, "value", value, () => value, heads.keyValue * heads.dim, false)
-        return [key, value]
+      keys: (b, keys, heads, point) => {
+        if (point === "after-rope") tap(b, "key", keys, () => keys, heads.keyValue * heads.dim, false)
+        return keys
+      },
+      values: (b, values, heads) => {
+        tap(b, "value", values, () => values, heads.keyValue * heads.dim, false)
+        return values
       },
     },
   }

@@ -5,7 +5,7 @@
  * `QuantizeLinear` divides (it does not multiply by a reciprocal), rounds half to even, adds the zero point and
  * saturates to 8 bits; narrower codes are clamped after it.
  */
-import type { Block, Heads, Hooks } from "./Block.ts"
+import type { Block, Heads, Hooks, Point } from "./Block.ts"
 import type { Value } from "./Graph.ts"
 
 export interface Grid {
@@ -30,11 +30,13 @@ export interface KeyValue {
   readonly values: Grid
   /** Channels of one head that share a scale. Divides the head. */
   readonly group: number
+  /** Where keys are quantized. */
+  readonly point: Point
 }
 
 /**
- * Fake-quantize the inputs of the sites named in `activations`, and K and V (after rotary positions, before they enter
- * the cache) by `keyValue`.
+ * Fake-quantize the inputs of the sites named in `activations`, and K and V, before they enter the cache, by
+ * `keyValue`.
  */
 export const fakeQuant = (options: {
   readonly activations: { readonly [site: string]: Activation }
@@ -55,11 +57,12 @@ export const fakeQuant = (options: {
       done.set(key, value)
       return value
     },
-    keyValue: (b, key, value, heads) => {
-      if (options.keyValue === undefined) return [key, value]
-      const { group, keys, values } = options.keyValue
-      return [grouped(b, key, heads, group, keys), grouped(b, value, heads, group, values)]
-    },
+    keys: (b, keys, heads, point) =>
+      options.keyValue?.point === point ? grouped(b, keys, heads, options.keyValue.group, options.keyValue.keys) : keys,
+    values: (b, values, heads) =>
+      options.keyValue === undefined
+        ? values
+        : grouped(b, values, heads, options.keyValue.group, options.keyValue.values),
   }
 }
 

@@ -1,6 +1,8 @@
 /** Decoder blocks of a small Llama with random weights, run as an evaluation runs them. */
 import * as Effect from "effect/Effect"
 import * as Forward from "../../src/compute/Forward.ts"
+import * as Batch from "../../src/compute/Batch.ts"
+import * as Runner from "../../src/compute/Runner.ts"
 import * as Model from "../../src/compute/Model.ts"
 import { Pool } from "../../src/compute/Pool.ts"
 import * as Slab from "../../src/compute/Slab.ts"
@@ -66,7 +68,7 @@ export const a8kv4 = (config: Config): Quantizers => {
   const { shape, sites } = Family.outline(llama, config)
   const linears = sites.filter(({ kind, layer }) => kind === "linear" && layer !== undefined)
   const activation = { kind: "dynamic" as const, ...grid(8) }
-  const cache = { keys: grid(4), values: grid(4), group: shape.heads.dim }
+  const cache = { keys: grid(4), values: grid(4), group: Family.heads(shape)!.dim, point: "after-rope" as const }
   return {
     activations: Object.fromEntries(linears.map(({ site }) => [site, activation])),
     keyValue: Object.fromEntries(Array.from({ length: shape.layers }, (_, layer) => [layer, cache])),
@@ -83,7 +85,7 @@ export const sequences = (count: number, length: number, vocabulary: number): Re
 export const operations = (config: Config, length: number) => {
   const { shape, sites } = Family.outline(llama, config)
   const linears = sites.filter(({ kind, layer }) => kind === "linear" && layer === 0)
-  const { dim, query } = shape.heads
+  const { dim, query } = Family.heads(shape)!
   return {
     linears: linears.reduce((sum, { shape: [rows, columns] }) => sum + 2 * rows * columns, 0),
     attention: 2 * 2 * query * dim * ((length + 1) / 2),
@@ -96,9 +98,9 @@ export const pass = Effect.fnUntraced(function* (
   tokens: ReadonlyArray<Int32Array>,
   tokensPerBatch: number,
 ) {
-  const runner = Forward.runner(model, true)
+  const runner = Runner.make(model, true)
   const lengths = tokens.map(({ length }) => length)
-  const groups = Forward.batches(lengths, tokensPerBatch, Forward.ropeKey(model))
+  const groups = Batch.batches(lengths, tokensPerBatch, Runner.tableKey(model))
   return Forward.prefill(runner, tokens, groups, undefined, () => Effect.void)
 })
 
@@ -136,7 +138,7 @@ export const products = (rows: number, size: number, each: number) => {
   const a = graph.input("a", "float32", [rows, size])
   const b = graph.input("b", "float32", [size, size])
   graph.output("out", graph.op("Gemm", [a, b], { transB: 1 }), "float32", [rows, size])
-  const program = Model.program(graph, [])
+  const program = Model.program(graph)
   const feeds = { a: filled([rows, size]), b: filled([size, size]) }
   return Effect.gen(function* () {
     const pool = yield* Pool

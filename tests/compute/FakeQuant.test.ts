@@ -96,7 +96,12 @@ for (const symmetric of [false, true]) {
               )
             }
             for (const group of [3, 12]) {
-              const [keys, values] = yield* cache({ keys: grid, values: { ...grid, bits: 10 - width }, group })
+              const [keys, values] = yield* cache({
+                keys: grid,
+                values: { ...grid, bits: 10 - width },
+                group,
+                point: "after-rope",
+              })
               same(keys, reconstruct(grid, group), `keys in groups of ${group}`)
               same(values, reconstruct({ ...grid, bits: 10 - width }, group), `values in groups of ${group}`)
             }
@@ -114,7 +119,9 @@ const cache = (keyValue: KeyValue) =>
     const dims = [4, rows.length / 4, COLUMNS]
     const port = (name: string) => b.graph.input(name, "float32", ["batch", "sequence", COLUMNS])
     const hooks = fakeQuant({ activations: {}, keyValue })
-    const out = hooks.keyValue(b, port("k"), port("v"), { query: 4, keyValue: 2, dim: 12 })
+    const heads = { query: 4, keyValue: 2, dim: 12 }
+    assert.strictEqual(hooks.keys(b, port("k"), heads, "before-rope").name, "k")
+    const out = [hooks.keys(b, port("k"), heads, "after-rope"), hooks.values(b, port("v"), heads)] as const
     const [key, value] = [Slab.make("float32", dims), Slab.make("float32", dims)]
     b.graph.output("key", out[0], "float32", ["batch", "sequence", COLUMNS])
     b.graph.output("value", out[1], "float32", ["batch", "sequence", COLUMNS])

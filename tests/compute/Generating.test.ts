@@ -2,6 +2,8 @@
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Forward from "../../src/compute/Forward.ts"
+import * as Batch from "../../src/compute/Batch.ts"
+import * as Runner from "../../src/compute/Runner.ts"
 import * as Generating from "../../src/compute/Generating.ts"
 import * as Model from "../../src/compute/Model.ts"
 import { Pool } from "../../src/compute/Pool.ts"
@@ -31,7 +33,7 @@ const generate = (
   } = {},
 ) =>
   Effect.map(
-    Generating.generate(Forward.runner(model, true), some, {
+    Generating.generate(Runner.make(model, true), some, {
       maxTokens: changes.maxTokens ?? 12,
       sampling: changes.sampling ?? { temperature: 0.9, topK: 20, topP: 0.95 },
       finished: (all) => Effect.succeed(all.map((ids) => ids.at(-1) === changes.stop)),
@@ -42,11 +44,17 @@ const generate = (
   )
 
 const fixed = { symmetric: false, range: "fixed" } as const
-const kv: KeyValue = { keys: { bits: 4, ...fixed }, values: { bits: 4, ...fixed }, group: 8 }
+const kv: KeyValue = { keys: { bits: 4, ...fixed }, values: { bits: 4, ...fixed }, group: 8, point: "after-rope" }
 const models = [
   ["gqa-tied", undefined],
   ["rope-dynamic", undefined],
-  ["rope-llama3", { activations: {}, keyValue: { 0: { ...kv, group: 16 }, 1: { ...kv, group: 16 } } }],
+  [
+    "rope-llama3",
+    {
+      activations: {},
+      keyValue: { 0: { ...kv, group: 16, point: "after-rope" }, 1: { ...kv, group: 16, point: "after-rope" } },
+    },
+  ],
 ] as const
 
 for (const size of [1, 2]) {
@@ -105,17 +113,17 @@ layer(Pool.layer(2), { excludeTestServices: true })("decoding", (it) => {
       () =>
         Effect.gen(function* () {
           const model = yield* Golden.open(variant, quantizers)
-          const runner = Forward.runner(model, true)
+          const runner = Runner.make(model, true)
           const { hidden } = model.shape
           const lengths = [20, 13]
           const tokens = lengths.map((length, i) => Int32Array.from({ length }, (_, t) => (7 * t * t + 3 * i + 1) % 64))
-          const whole = Forward.batch([0, 1], lengths)
+          const whole = Batch.batch([0, 1], lengths)
           const [expected] = yield* Forward.prefill(runner, tokens, [whole], undefined, () => Effect.void)
 
           const start = [4, 2]
           const heads = tokens.map((ids, i) => ids.subarray(0, start[i]))
           const cache = Forward.makeCache(model, 2, 24)
-          yield* Forward.prefill(runner, heads, [Forward.batch([0, 1], start)], [cache], () => Effect.void)
+          yield* Forward.prefill(runner, heads, [Batch.batch([0, 1], start)], [cache], () => Effect.void)
           let worst = 0
           for (let step = 0; step < 11; step++) {
             const past = start.map((n) => n + step)

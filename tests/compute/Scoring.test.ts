@@ -1,7 +1,7 @@
 /** Log-probabilities, greedy tokens, KL and agreement against the formulas in double. */
 import { assert, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Forward from "../../src/compute/Forward.ts"
+import * as Runner from "../../src/compute/Runner.ts"
 import * as Model from "../../src/compute/Model.ts"
 import { Pool } from "../../src/compute/Pool.ts"
 import * as Scoring from "../../src/compute/Scoring.ts"
@@ -26,7 +26,7 @@ const requests: ReadonlyArray<Scoring.Request> = [1, 4, 11].map((from) => ({
   from,
 }))
 const rowsOf = (model: Model.Model<never>) =>
-  Scoring.hiddenRows(Forward.runner(model, false), requests, 512, () => Effect.void)
+  Scoring.hiddenRows(Runner.make(model, false), requests, 512, () => Effect.void)
 
 const identity: Score.Head = (_graph, _prefix, hidden) => hidden
 
@@ -92,14 +92,11 @@ layer(Pool.layer(2), { excludeTestServices: true })("scores", (it) => {
         [-1e4, 1e4, 0, 1e4],
         [1, 0, 0, 1],
       ]
-      const graph = Score.score(identity, 4, undefined).toBytes()
-      const shared = new SharedArrayBuffer(graph.length)
-      new Uint8Array(shared).set(graph)
       const logprob = Slab.make("float32", [4])
       const greedy = Slab.make("int64", [4])
       const targets = [2, 3, 0, 3]
       yield* Model.run(
-        { key: "identity", graph: shared, weights: [] },
+        Model.program(Score.score(identity, 4, undefined)),
         { hidden: Slab.of([4, 4], Float32Array.from(rows.flat())), targets: Slab.int64s([4], (i) => targets[i]!) },
         { logprob, greedy },
       )
@@ -118,7 +115,7 @@ layer(Pool.layer(2), { excludeTestServices: true })("scores", (it) => {
       }))
       const score = (requests: ReadonlyArray<Scoring.Request>) =>
         Effect.flatMap(
-          Scoring.hiddenRows(Forward.runner(model, false), requests, 2048, () => Effect.void),
+          Scoring.hiddenRows(Runner.make(model, false), requests, 2048, () => Effect.void),
           (rows) => Scoring.scoreRows(model, rows, Scoring.targets(requests), undefined),
         )
       // 1089 rows are one call of 1024 and one of 65; 1025 leave a last call of one row.

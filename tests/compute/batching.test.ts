@@ -1,7 +1,8 @@
 /** A request's scores are the same bits alone, in any company, in any order, on any number of threads. */
 import { assert, describe, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Forward from "../../src/compute/Forward.ts"
+import * as Batch from "../../src/compute/Batch.ts"
+import * as Runner from "../../src/compute/Runner.ts"
 import type * as Model from "../../src/compute/Model.ts"
 import { Pool } from "../../src/compute/Pool.ts"
 import * as Scoring from "../../src/compute/Scoring.ts"
@@ -23,7 +24,7 @@ const score = Effect.fnUntraced(function* (
   requests: ReadonlyArray<Scoring.Request>,
   tokensPerBatch: number,
 ) {
-  const rows = yield* Scoring.hiddenRows(Forward.runner(model, false), requests, tokensPerBatch, () => Effect.void)
+  const rows = yield* Scoring.hiddenRows(Runner.make(model, false), requests, tokensPerBatch, () => Effect.void)
   const { greedy, logprob } = yield* Scoring.scoreRows(model, rows, Scoring.targets(requests), undefined)
   let at = 0
   return requests.map(({ from, tokens }) => {
@@ -35,7 +36,7 @@ const score = Effect.fnUntraced(function* (
 })
 
 const fixed = { symmetric: false, range: "fixed" } as const
-const kv: KeyValue = { keys: { bits: 4, ...fixed }, values: { bits: 3, ...fixed }, group: 4 }
+const kv: KeyValue = { keys: { bits: 4, ...fixed }, values: { bits: 3, ...fixed }, group: 4, point: "after-rope" }
 const quantized = {
   activations: {
     "0.self_attn.q_proj": { kind: "dynamic", bits: 4, ...fixed },
@@ -89,15 +90,15 @@ describe("groups", () => {
       Effect.sync(() => {
         const lengths = requests.map(({ tokens }) => tokens.length)
         for (const tokens of [1, 64, 200, 512, 4096]) {
-          const groups = Forward.batches(lengths, tokens, () => 0)
+          const groups = Batch.batches(lengths, tokens, () => 0)
           for (const { items, width } of groups) assert.isTrue(items.length === 1 || items.length * width <= tokens)
           assert.deepStrictEqual(
             groups.flatMap(({ items }) => items).toSorted((a, b) => a - b),
             lengths.map((_, i) => i),
           )
         }
-        assert.strictEqual(Forward.batches(lengths, 1, () => 0).length, lengths.length)
-        const apart = Forward.batches([8, 8, 4, 4], 100, (length) => length)
+        assert.strictEqual(Batch.batches(lengths, 1, () => 0).length, lengths.length)
+        const apart = Batch.batches([8, 8, 4, 4], 100, (length) => length)
         assert.deepStrictEqual(
           apart.map(({ items }) => items),
           [
@@ -111,7 +112,7 @@ describe("groups", () => {
       Effect.gen(function* () {
         const model = yield* Golden.open("biases")
         const one = { tokens: Int32Array.of(1, 2, 3), from: 2 }
-        const rows = yield* Scoring.hiddenRows(Forward.runner(model, false), [one], 64, () => Effect.void)
+        const rows = yield* Scoring.hiddenRows(Runner.make(model, false), [one], 64, () => Effect.void)
         assert.deepStrictEqual(rows.dims, [2, 32])
         assert.isTrue(
           Slab.floats(rows)

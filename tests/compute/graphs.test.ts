@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
 import * as Model from "../../src/compute/Model.ts"
 import { plain } from "../../src/onnx/Block.ts"
+import * as Family from "../../src/models/Family.ts"
 import * as Capture from "../../src/onnx/Capture.ts"
 import { fakeQuant } from "../../src/onnx/FakeQuant.ts"
 import * as Golden from "../support/golden.ts"
@@ -25,7 +26,12 @@ const modes = {
         "self_attn.q_proj": { kind: "dynamic", bits: 8, ...fixed },
         "mlp.down_proj": { kind: "static", bits: 4, ...fixed, scale: 0.125, zero: 7 },
       },
-      keyValue: { keys: { bits: 4, ...fixed }, values: { bits: 3, ...fixed, range: "compat" }, group: 4 },
+      keyValue: {
+        keys: { bits: 4, ...fixed },
+        values: { bits: 3, ...fixed, range: "compat" },
+        group: 4,
+        point: "after-rope",
+      },
     }),
 }
 
@@ -34,9 +40,10 @@ describe("graphs", () => {
     it.effect(variant, () =>
       Effect.gen(function* () {
         const model = yield* Golden.open(variant)
+        const unit = Family.units(model.family, model.config)[0]!
         const digests = Object.entries(modes).map(([mode, hooks]) => {
-          const { graph, key } = Model.block(model, hooks())
-          const again = Model.block(model, hooks())
+          const { graph, key } = Model.unit(model, unit, hooks())
+          const again = Model.unit(model, unit, hooks())
           assert.deepStrictEqual(new Uint8Array(again.graph), new Uint8Array(graph))
           assert.strictEqual(again.key, key)
           return [mode, key] as const
@@ -44,7 +51,10 @@ describe("graphs", () => {
         assert.strictEqual(new Set(digests.map(([, key]) => key)).size, digests.length)
         assert.isTrue(Model.embedding(model).key === Model.embedding(model).key)
         assert.isTrue(Model.scoring(model, model).key === Model.scoring(model, model).key)
-        assert.strictEqual(Model.block(model, Model.layerHooks(model, 0)).key, Model.block(model, plain).key)
+        assert.strictEqual(
+          Model.unit(model, unit, Model.unitHooks(model, unit)).key,
+          Model.unit(model, unit, plain).key,
+        )
         assert.deepStrictEqual(Object.fromEntries(digests), expected[variant])
       }),
     )

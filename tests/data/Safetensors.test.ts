@@ -280,7 +280,7 @@ describe("an index", () => {
   )
   it.effect("of a real checkpoint", () =>
     Effect.gen(function* () {
-      const index = fileURLToPath(new URL("../golden/llama/mha/model.safetensors.index.json", import.meta.url))
+      const index = fileURLToPath(new URL("../golden/families/llama/mha/model.safetensors.index.json", import.meta.url))
       const catalog = yield* Safetensors.read(index)
       assert.isTrue(catalog.has("model.embed_tokens.weight"))
       assert.isAbove(new Set(Array.from(catalog.values(), ({ file }) => file)).size, 1)

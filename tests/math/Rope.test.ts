@@ -67,7 +67,8 @@ describe("as transformers", () => {
     it(name, () => {
       const pairs = frequencies.length
       assert.deepStrictEqual([...Rope.inverseFrequencies(rope, 2 * pairs, length)], [...frequencies])
-      const tables = Rope.tables(rope, 2 * pairs, length)
+      const { cos: cosines, sin: sines } = Rope.tables(rope, 2 * pairs, length)
+      const tables = { cos: cosines.values, sin: sines.values }
       assert.strictEqual(tables.cos.length, length * pairs)
       for (let i = 0; i < pairs; i++) {
         assert.closeTo(tables.cos[9 * pairs + i]!, cos[i]!, 1e-7)

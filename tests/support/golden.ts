@@ -1,4 +1,4 @@
-/** The small random Llama checkpoints of `tests/golden/llama`, and copies of them that a test may damage. */
+/** The small random Llama checkpoints of `tests/golden/families/llama`, and copies of them that a test may damage. */
 import * as Effect from "effect/Effect"
 import { cpSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { join } from "node:path"
@@ -11,7 +11,7 @@ import * as Checkpoint from "./checkpoint.ts"
 import { folder, write } from "./folder.ts"
 import * as Tokenizer from "./tokenizer.ts"
 
-const root = fileURLToPath(new URL("../golden/llama/", import.meta.url))
+const root = fileURLToPath(new URL("../golden/families/llama/", import.meta.url))
 export const variants: ReadonlyArray<string> = readdirSync(root)
 export const path = (variant: string): string => join(root, variant)
 
