@@ -18,7 +18,7 @@ export const load = Effect.fnUntraced(function* (context: Context) {
   const { decoded, family, file, name, object, outline } = yield* failing(describe(sources["config"]!.path))
   const weights = (sources["index"] ?? sources["weights"]!).path
   const catalog = yield* failing(Safetensors.read(weights))
-  const entries = yield* failing(Checkpoint.match(weights, catalog, outline.catalog, outline.ignored))
+  const entries = yield* failing(Checkpoint.match(weights, catalog, outline))
 
   const digests = new Map(Object.values(sources).map(({ digest, path }) => [path, digest]))
   const within = (path: string, offset: number) => ({ file: digests.get(path)!, offset })
@@ -31,7 +31,9 @@ export const load = Effect.fnUntraced(function* (context: Context) {
       const digest = yield* failing(pool.call<string>(module, "inspect", argument))
       yield* context.progress(++done, entries.size, "tensors")
       const data = { blob: digest, bytes, within: within(path, offset) }
-      return [tensor, { dtype: dtype as Dtype, shape: [...shape], data }] as const
+      const transposed = outline.transposed.has(tensor)
+      const plain = { dtype: dtype as Dtype, shape: transposed ? shape.toReversed() : [...shape], data }
+      return [tensor, { ...plain, ...(transposed && { transposed }) }] as const
     }),
     { concurrency: pool.size },
   )

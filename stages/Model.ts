@@ -7,6 +7,8 @@ import type { Outline as FamilyOutline } from "../src/models/Family.ts"
 export const Plain = Schema.Struct({
   dtype: Schema.Literals(["F32", "F16", "BF16"]),
   shape: Schema.Array(Schema.Int),
+  /** The matrix is stored as [columns, rows]. */
+  transposed: Schema.optionalKey(Schema.Literal(true)),
   data: Artifact.Blob,
 })
 /** A quantized tensor, packed by its number format. `format` and `params` say how to decode it. */

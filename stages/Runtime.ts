@@ -60,7 +60,10 @@ export const open = Effect.fnUntraced(function* (value: Model.Value, context: Co
       if ("dtype" in stored) {
         const place = context.locate(stored.data)
         const data = place ? { ...place, bytes: stored.data.bytes } : { buffer: yield* bytes(stored.data) }
-        return { dims, recipe: { kind: "plain", tensor, dtype: stored.dtype, data } }
+        return {
+          dims,
+          recipe: { kind: "plain", tensor, dtype: stored.dtype, data, transposed: stored.transposed === true },
+        }
       }
       const { codes, scales, zeros } = stored
       const [rows, cols] = stored.shape as [number, number]

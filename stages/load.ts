@@ -49,7 +49,7 @@ export default Stage.make({
       const { name, outline } = yield* describe(sources["config"]!)
       const weights = weightsOf(sources)
       const catalog = yield* atSource(Safetensors.read(weights))
-      yield* atSource(Checkpoint.match(weights, catalog, outline.catalog, outline.ignored))
+      yield* atSource(Checkpoint.match(weights, catalog, outline))
       return { family: name, outline }
     }),
   run: Effect.fnUntraced(function* (_params, _inputs, context) {

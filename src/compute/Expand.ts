@@ -16,6 +16,8 @@ export interface Plain {
   readonly tensor: string
   readonly dtype: Dtype
   readonly data: Bytes
+  /** The matrix is stored as [columns, rows]. */
+  readonly transposed?: boolean
 }
 export interface Packed {
   readonly kind: "packed"
@@ -43,6 +45,11 @@ export const expand = async ({ out, recipe, rows }: ExpandArgument): Promise<voi
   const target = Slab.floats(out)
   const columns = target.length / out.dims[0]!
   const read = await reader(recipe)
+  if (recipe.kind === "plain" && recipe.transposed === true) {
+    const stored = new Float32Array(target.length)
+    read(0, columns, out.dims[0]!, stored)
+    return transpose(stored, columns, out.dims[0]!, target)
+  }
   for (const [first, last] of rows === undefined ? [[0, out.dims[0]!] as const] : ranges(rows)) {
     read(first, last, columns, target.subarray(first * columns, last * columns))
   }
@@ -67,6 +74,13 @@ const reader = async (recipe: Recipe): Promise<Read> => {
   }
   const entry = { tensor, dtype, file: data.path, offset: data.offset, bytes: data.bytes }
   return (first, last, columns, out) => Safetensors.readFloats(entry, first * columns, (last - first) * columns, out)
+}
+
+/** [rows, columns] -> [columns, rows]. */
+const transpose = (from: Float32Array, rows: number, columns: number, to: Float32Array): void => {
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) to[column * rows + row] = from[row * columns + column]!
+  }
 }
 
 /** Ascending rows as ranges [first, last) of neighbours. */

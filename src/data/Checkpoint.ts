@@ -68,19 +68,41 @@ export const readObject = (
     return parsed.value
   })
 
+/** What an architecture asks of a checkpoint. */
+export interface Expected {
+  /** Name -> shape, as stored. */
+  readonly catalog: ReadonlyMap<string, ReadonlyArray<number>>
+  /** Names of tensors that may be there and are left out. */
+  readonly ignored: RegExp
+  /** The catalog's name of a tensor that some checkpoints call otherwise. */
+  readonly rename: (name: string) => string
+}
+
 /**
- * The entries of exactly the tensors in `expected` (name -> shape). Tensors whose name matches `ignored` may be there
- * and are left out; anything else missing, extra, misshapen or of a type that is no weight is an error.
+ * The entries of exactly the tensors that are expected, by the catalog's names. Anything else missing, extra, misshapen
+ * or of a type that is no weight is an error.
  */
 export const match = (
   weights: string,
   catalog: Safetensors.Catalog,
-  expected: ReadonlyMap<string, ReadonlyArray<number>>,
-  ignored: RegExp,
+  { catalog: expected, ignored, rename }: Expected,
 ): Effect.Effect<ReadonlyMap<string, Safetensors.Entry>, BadCheckpoint | Safetensors.UnsupportedDtype> =>
   Effect.gen(function* () {
-    const missing = [...expected.keys()].filter((name) => !catalog.has(name))
-    const extra = [...catalog.keys()].filter((name) => !expected.has(name) && !ignored.test(name))
+    const found = new Map<string, Safetensors.Entry>()
+    const extra: Array<string> = []
+    for (const [name, entry] of catalog) {
+      const known = rename(name)
+      const twin = found.get(known)
+      if (expected.has(known) && twin !== undefined) {
+        return yield* new BadCheckpoint({
+          file: weights,
+          reason: `tensors ${twin.tensor} and ${name} are both ${known}`,
+        })
+      }
+      if (expected.has(known)) found.set(known, entry)
+      else if (!ignored.test(known)) extra.push(name)
+    }
+    const missing = [...expected.keys()].filter((name) => !found.has(name))
     const list = (names: ReadonlyArray<string>) =>
       names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "")
     if (missing.length + extra.length > 0) {
@@ -92,13 +114,13 @@ export const match = (
     }
     const entries = new Map<string, Safetensors.Entry>()
     for (const [name, shape] of expected) {
-      const entry = catalog.get(name)!
+      const entry = found.get(name)!
       if (entry.shape.join() !== shape.join()) {
-        const reason = `tensor ${name} is [${entry.shape.join(", ")}]; config.json makes it [${shape.join(", ")}]`
+        const reason = `tensor ${entry.tensor} is [${entry.shape.join(", ")}]; config.json makes it [${shape.join(", ")}]`
         return yield* new BadCheckpoint({ file: weights, reason })
       }
       if (!Safetensors.isWeight(entry.dtype)) {
-        return yield* new Safetensors.UnsupportedDtype({ file: entry.file, tensor: name, dtype: entry.dtype })
+        return yield* new Safetensors.UnsupportedDtype({ file: entry.file, tensor: entry.tensor, dtype: entry.dtype })
       }
       entries.set(name, entry)
     }

@@ -1,22 +1,14 @@
 /**
  * Llama (Touvron et al. 2023) and everything that shares its block: Llama 1/2/3.x, Vicuna, LongChat, TinyLlama, SmolLM.
- * Follows `modeling_llama.py` and `modeling_rope_utils.py` of Hugging Face transformers.
+ * Follows `modeling_llama.py` of Hugging Face transformers.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import * as Family from "./Family.ts"
+import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const RopeSettings = Schema.Struct({
-  rope_theta: Schema.optionalKey(Schema.Finite),
-  rope_type: Schema.optionalKey(Schema.String),
-  type: Schema.optionalKey(Schema.String),
-  factor: Schema.optionalKey(Schema.Finite),
-  low_freq_factor: Schema.optionalKey(Schema.Finite),
-  high_freq_factor: Schema.optionalKey(Schema.Finite),
-  original_max_position_embeddings: Schema.optionalKey(Positive),
-})
 
 const Config = Schema.Struct({
   hidden_size: Positive,
@@ -32,11 +24,9 @@ const Config = Schema.Struct({
   tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
   attention_bias: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
   mlp_bias: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
-  rope_theta: Schema.optionalKey(Schema.Finite),
-  /** The older spelling. */
-  rope_scaling: Schema.optionalKey(Schema.NullOr(RopeSettings)),
-  /** The newer spelling, which holds theta too. */
-  rope_parameters: Schema.optionalKey(Schema.NullOr(RopeSettings)),
+  ...Rotary.fields,
+  /** LongChat's spelling of linear scaling. */
+  rope_condense_ratio: Schema.optionalKey(Schema.Finite),
 }).check(
   Schema.makeFilter((c) =>
     c.num_attention_heads % (c.num_key_value_heads ?? c.num_attention_heads) === 0
@@ -52,19 +42,12 @@ const Config = Schema.Struct({
     const dim = c.head_dim ?? c.hidden_size / c.num_attention_heads
     return dim % 2 !== 1 ? undefined : `the head size ${dim} is odd; rotary positions turn pairs of channels`
   }),
-  Schema.makeFilter((c) => {
-    const settings = c.rope_parameters ?? c.rope_scaling ?? {}
-    const type = settings.rope_type ?? settings.type ?? "default"
-    const needs: ReadonlyArray<keyof typeof settings> | undefined = {
-      default: [],
-      linear: ["factor"] as const,
-      dynamic: ["factor"] as const,
-      llama3: ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"] as const,
-    }[type]
-    if (needs === undefined) return `unknown rope type '${type}'; known: default, linear, dynamic, llama3`
-    const missing = needs.filter((key) => settings[key] === undefined)
-    return missing.length === 0 ? undefined : `rope type '${type}' needs ${missing.join(", ")}`
-  }),
+  Rotary.check,
+  Schema.makeFilter((c) =>
+    (c.rope_condense_ratio ?? 1) === 1 || (c.rope_scaling ?? c.rope_parameters) == null
+      ? undefined
+      : "rope_condense_ratio and rope_scaling both scale the positions; give one",
+  ),
 )
 type Config = typeof Config.Type
 
@@ -75,27 +58,10 @@ const heads = (c: Config) => ({
 })
 
 const rope = (c: Config): Rope.Rope => {
-  const settings = c.rope_parameters ?? c.rope_scaling ?? {}
-  const theta = settings.rope_theta ?? c.rope_theta ?? 10_000
-  const factor = settings.factor ?? 1
-  const original = settings.original_max_position_embeddings ?? c.max_position_embeddings
-  switch (settings.rope_type ?? settings.type ?? "default") {
-    case "linear":
-      return { type: "linear", theta, factor }
-    case "dynamic":
-      return { type: "dynamic", theta, factor, context: c.max_position_embeddings }
-    case "llama3":
-      return {
-        type: "llama3",
-        theta,
-        factor,
-        lowFrequencyFactor: settings.low_freq_factor!,
-        highFrequencyFactor: settings.high_freq_factor!,
-        originalContext: original,
-      }
-    default:
-      return { type: "default", theta }
-  }
+  const condensed = c.rope_condense_ratio ?? 1
+  return condensed === 1
+    ? Rotary.rope(c, c.max_position_embeddings)
+    : { type: "linear", theta: c.rope_theta ?? 10_000, factor: condensed }
 }
 
 export default Family.make<Config>({
@@ -108,7 +74,7 @@ export default Family.make<Config>({
     context: c.max_position_embeddings,
   }),
   tables: (c, length) => Rope.tables(rope(c), heads(c).dim, length),
-  tablesDependOnLength: (c, length) => rope(c).type === "dynamic" && length > c.max_position_embeddings,
+  tablesDependOnLength: (c, length) => Rotary.dependsOnLength(c, c.max_position_embeddings, length),
 
   embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
 

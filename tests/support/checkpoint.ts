@@ -17,17 +17,21 @@ export const open = (
     const config = yield* Schema.decodeUnknownEffect(family.config)(
       yield* Checkpoint.readObject(`${folder}/config.json`),
     )
-    const { catalog, ignored, shape } = Family.outline(family, config)
-    const entries = yield* Checkpoint.match(weights, yield* Safetensors.read(weights), catalog, ignored)
+    const outline = Family.outline(family, config)
+    const entries = yield* Checkpoint.match(weights, yield* Safetensors.read(weights), outline)
     const model: Model<never> = {
       family,
       config,
-      shape,
+      shape: outline.shape,
       ...quantizers,
       recipe: (tensor) => {
         const { bytes, dtype, file, offset, shape } = entries.get(tensor)!
         const data = { path: file, offset, bytes }
-        return Effect.succeed({ dims: shape, recipe: { kind: "plain", tensor, dtype: dtype as Dtype, data } })
+        const transposed = outline.transposed.has(tensor)
+        return Effect.succeed({
+          dims: transposed ? shape.toReversed() : shape,
+          recipe: { kind: "plain", tensor, dtype: dtype as Dtype, data, transposed },
+        })
       },
     }
     return model
