@@ -31,7 +31,7 @@ SEED = 20
 LENGTH = 256
 ROWS = 16
 # Rows of prose by first step; the curriculum fills the others.
-PROSE_ROWS = {0: 7, 600: 12}
+PROSE_ROWS = {0: 7, 800: 12}
 TAUGHT_WEIGHT = 3.0
 GIVEN_WEIGHT = 0.3
 CONSTANT = 0.1
@@ -238,7 +238,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("node_modules", type=Path)
     parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=1400)
     arguments = parser.parse_args()
 
     torch.manual_seed(SEED)

@@ -60,8 +60,10 @@ def rotate(tensor: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class FakeQuantizedLlama:
     """Runs the weights of a Transformers Llama model, one sequence at a time, at a given precision."""
 
-    def __init__(self, model: LlamaForCausalLM, precision: Precision) -> None:
+    def __init__(self, model: LlamaForCausalLM, precision: Precision, exact: bool = False) -> None:
         self.model = model
+        self.exact = exact
+        """Compute products and norms in float64 and round their results: the same pass with other last bits."""
         self.precision = precision
         self.linears: dict[Module, QuantizedLinear] = {}
         self.indivisible: list[str] = []
@@ -83,7 +85,13 @@ class FakeQuantizedLlama:
     def linear(self, module: Module, hidden: Tensor) -> Tensor:
         if self.precision.activation_bits is not None:
             hidden = last_dimension(hidden, self.precision.activation_bits, None, self.precision.range)
-        return F.linear(hidden, *self.linears[module])
+        weight, bias = self.linears[module]
+        if self.exact:
+            return F.linear(hidden.double(), weight.double(), None if bias is None else bias.double()).float()
+        return F.linear(hidden, weight, bias)
+
+    def norm(self, norm: LlamaRMSNorm, hidden: Tensor) -> Tensor:
+        return rms_norm(norm, hidden.double()).float() if self.exact else rms_norm(norm, hidden)
 
     def cached(self, tensor: Tensor) -> Tensor:
         if self.precision.kv_bits is None:
@@ -117,9 +125,9 @@ class FakeQuantizedLlama:
         hidden = decoder.embed_tokens(tokens)
         cos, sin = decoder.rotary_emb(hidden, torch.arange(len(tokens)).unsqueeze(0))
         for layer in decoder.layers:
-            hidden = hidden + self.attention(layer.self_attn, rms_norm(layer.input_layernorm, hidden), cos, sin)
-            hidden = hidden + self.mlp(layer.mlp, rms_norm(layer.post_attention_layernorm, hidden))
-        return self.model.lm_head(rms_norm(decoder.norm, hidden))
+            hidden = hidden + self.attention(layer.self_attn, self.norm(layer.input_layernorm, hidden), cos, sin)
+            hidden = hidden + self.mlp(layer.mlp, self.norm(layer.post_attention_layernorm, hidden))
+        return self.model.lm_head(self.norm(decoder.norm, hidden))
 
 
 @torch.no_grad()

@@ -7,6 +7,10 @@ window is the beginning-of-sequence token followed by `length - 1` text tokens, 
 
     perplexity = exp(sum of -log p(token | the window before it) / number of scored tokens)
 
+Each setting is measured twice: in float32 throughout, and with the products and norms in float64, rounded to float32.
+Where activations are quantized the two differ by more than rounding: a value between two codes falls to either side,
+and every later code with it. Their distance is how far PyTorch is from itself.
+
 The result holds the token ids, so that a difference in tokenization cannot be mistaken for one in quantization.
 """
 
@@ -71,14 +75,17 @@ def measure(model: LlamaForCausalLM, windows: Tensor, settings: dict[str, Precis
     for name, precision in settings.items():
         quantized = FakeQuantizedLlama(model, precision)
         nll_sum = negative_log_likelihood(quantized, windows)
+        exact = negative_log_likelihood(FakeQuantizedLlama(model, precision, exact=True), windows)
         results[name] = {
             "precision": asdict(precision),
             "weights_left_in_float": quantized.indivisible,
             "nll_sum": nll_sum,
             "tokens": scored,
             "perplexity": math.exp(nll_sum / scored),
+            "perplexity_exact_products": math.exp(exact / scored),
         }
-        print(f"{name:<14} {results[name]['perplexity']:12.4f}")
+        change = math.expm1((exact - nll_sum) / scored)
+        print(f"{name:<14} {results[name]['perplexity']:12.4f}  with exact products {change:+.1e}")
     return results
 
 

@@ -4,7 +4,13 @@ import { readFileSync } from "node:fs"
 export interface Golden {
   readonly text: { readonly start: number; readonly characters: number; readonly sha256: string }
   readonly settings: {
-    readonly [name: string]: { readonly perplexity: number; readonly tokens: number; readonly precision: Precision }
+    readonly [name: string]: {
+      readonly perplexity: number
+      /** With products and norms summed in float64. */
+      readonly perplexity_exact_products: number
+      readonly tokens: number
+      readonly precision: Precision
+    }
   }
   /** By window, BOS first. */
   readonly tokens: ReadonlyArray<ReadonlyArray<number>>
