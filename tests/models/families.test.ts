@@ -4,7 +4,7 @@
  */
 import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { readdirSync } from "node:fs"
+import { existsSync, readdirSync } from "node:fs"
 import * as Batch from "../../src/compute/Batch.ts"
 import * as Forward from "../../src/compute/Forward.ts"
 import * as Generating from "../../src/compute/Generating.ts"
@@ -75,7 +75,7 @@ it("every family has a golden checkpoint", () => {
   assert.deepStrictEqual(readdirSync(golden).toSorted(), families.map(({ name }) => name).toSorted())
 })
 
-for (const { family, name } of families) {
+for (const { family, name } of families.filter(({ name }) => existsSync(golden + name))) {
   describe(name, () => {
     layer(Pool.layer(2), { excludeTestServices: true })("as in PyTorch", (it) => {
       for (const variant of readdirSync(`${golden}${name}`)) {

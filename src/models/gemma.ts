@@ -1,0 +1,97 @@
+/**
+ * Gemma (Gemma Team 2024): Llama's block with gains of 1 + w, embeddings scaled by the root of their size, a tanh GELU, and
+ * heads of their own size. Follows `modeling_gemma.py` of Hugging Face transformers.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Rope from "../math/Rope.ts"
+import * as Family from "./Family.ts"
+import * as Rotary from "./Rotary.ts"
+
+const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+
+const Config = Schema.Struct({
+  hidden_size: Positive,
+  intermediate_size: Positive,
+  num_hidden_layers: Positive,
+  num_attention_heads: Positive,
+  num_key_value_heads: Positive,
+  head_dim: Positive,
+  vocab_size: Positive,
+  max_position_embeddings: Positive,
+  rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-6))),
+  /** The first checkpoints say `gelu` and mean its tanh approximation. */
+  hidden_act: Schema.Literals(["gelu", "gelu_pytorch_tanh"]).pipe(
+    Schema.withDecodingDefaultKey(Effect.succeed("gelu_pytorch_tanh" as const)),
+  ),
+  hidden_activation: Schema.optionalKey(Schema.NullOr(Schema.Literal("gelu_pytorch_tanh"))),
+  attention_bias: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(true))),
+  ...Rotary.fields,
+}).check(
+  Schema.makeFilter((c) =>
+    c.num_attention_heads % c.num_key_value_heads === 0
+      ? undefined
+      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
+  ),
+  Rotary.check,
+)
+type Config = typeof Config.Type
+
+const heads = (c: Config) => ({ query: c.num_attention_heads, keyValue: c.num_key_value_heads, dim: c.head_dim })
+
+export default Family.make<Config>({
+  config: Config,
+  shape: (c) => ({
+    layers: c.num_hidden_layers,
+    hidden: c.hidden_size,
+    vocabulary: c.vocab_size,
+    memory: { kind: "keyValue", heads: heads(c) },
+    context: c.max_position_embeddings,
+  }),
+  tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), c.head_dim, length),
+  tablesDependOnLength: (c, length) => Rotary.dependsOnLength(c, c.max_position_embeddings, length),
+
+  embed: (b, c, tokens) =>
+    b.scale(b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens), Math.sqrt(c.hidden_size)),
+
+  block: (b, c, hidden) => {
+    const { dim, keyValue, query } = heads(c)
+    const attention = { bias: c.attention_bias }
+    const mlp = { bias: false }
+
+    const x = b.flatten(hidden, c.hidden_size)
+    const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x, 1)
+    const q = b.linear("self_attn.q_proj", [query * dim, c.hidden_size], a, attention)
+    const k = b.linear("self_attn.k_proj", [keyValue * dim, c.hidden_size], a, attention)
+    const v = b.linear("self_attn.v_proj", [keyValue * dim, c.hidden_size], a, attention)
+    const mixed = b.attention(
+      b.unflatten(q, query * dim, hidden),
+      b.unflatten(k, keyValue * dim, hidden),
+      b.unflatten(v, keyValue * dim, hidden),
+      { heads: heads(c), rotary: {} },
+    )
+    const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), attention)
+    const h = b.add(x, o)
+
+    const m = b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, h, 1)
+    const gate = b.gelu(b.linear("mlp.gate_proj", [c.intermediate_size, c.hidden_size], m, mlp), "tanh")
+    const up = b.linear("mlp.up_proj", [c.intermediate_size, c.hidden_size], m, mlp)
+    const down = b.linear("mlp.down_proj", [c.hidden_size, c.intermediate_size], b.multiply(gate, up), mlp)
+    return b.unflatten(b.add(h, down), c.hidden_size, hidden)
+  },
+
+  head: (b, c, hidden) =>
+    b.linear(
+      "lm_head",
+      [c.vocab_size, c.hidden_size],
+      b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden, 1),
+      c.tie_word_embeddings ? { bias: false, weight: "model.embed_tokens.weight" } : { bias: false },
+    ),
+
+  prefix: (layer) => `model.layers.${layer}.`,
+  ignored: (c) =>
+    c.tie_word_embeddings
+      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
+      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+})
