@@ -37,6 +37,16 @@ export const toF16 = (values: Float32Array, out: Uint16Array): void => {
   for (let i = 0; i < values.length; i++) out[i] = narrow(bits[i]!, Math.abs(values[i]!))
 }
 
+const word = new Uint32Array(1)
+const single = new Float32Array(word.buffer)
+
+/** The bfloat16 nearest to a finite number, half to even. */
+export const toBFloat16 = (value: number): number => {
+  single[0] = value
+  word[0] = (word[0]! + 0x7fff + ((word[0]! >>> 16) & 1)) & 0xffff_0000
+  return single[0]!
+}
+
 /** Adding and subtracting 1.5 * 2^52 rounds a double to an integer, half to even. */
 const ROUND = 1.5 * 2 ** 52
 

@@ -4,7 +4,7 @@
  * checkpoint must have is read off the description itself.
  */
 import type * as Schema from "effect/Schema"
-import { Block, type Heads, plain } from "../onnx/Block.ts"
+import { Block, type Heads, type Hooks, plain, type StateDims } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
 
 /** What a layer keeps of each sequence for the tokens to come. */
@@ -117,6 +117,15 @@ export interface Site {
   readonly shape: readonly [rows: number, columns: number]
   /** The site of the op that makes its input: `input_layernorm`. */
   readonly fedBy: string | undefined
+  /** Quantized only where it is selected by name: heads, embeddings, and what routes tokens to experts. */
+  readonly byName: boolean
+}
+/** A recurrent state that each token leaves to the next. */
+export interface State {
+  /** `3.ssm` */
+  readonly site: string
+  readonly layer: number
+  readonly dims: StateDims
 }
 /** Everything known of a model from its config alone. */
 export interface Outline {
@@ -126,6 +135,7 @@ export interface Outline {
   /** Matrices that the checkpoint stores as [in, out]; the catalog has them so. */
   readonly transposed: ReadonlySet<string>
   readonly sites: ReadonlyArray<Site>
+  readonly states: ReadonlyArray<State>
   readonly ignored: RegExp
   readonly rename: (name: string) => string
 }
@@ -146,9 +156,18 @@ export const outline = <C>(family: Family<C>, config: C): Outline => {
     const nameOf = (site: string) => (layer === undefined ? site : (prefix + site).slice(`${layer}.`.length))
     for (const { site, weight, shape } of b.tables) {
       const tensor = tensors + weight
-      sites.push({ site: prefix + site, kind: "embedding", layer, name: nameOf(site), tensor, shape, fedBy: undefined })
+      sites.push({
+        site: prefix + site,
+        kind: "embedding",
+        layer,
+        name: nameOf(site),
+        tensor,
+        shape,
+        fedBy: undefined,
+        byName: true,
+      })
     }
-    for (const { input, shape, site, weight } of b.linears) {
+    for (const { byName, input, shape, site, weight } of b.linears) {
       sites.push({
         site: prefix + site,
         kind: "linear",
@@ -157,14 +176,25 @@ export const outline = <C>(family: Family<C>, config: C): Outline => {
         tensor: tensors + weight,
         shape,
         fedBy: input.from?.site,
+        byName: byName || layer === undefined,
       })
     }
   }
+  const states = new Map<string, State>()
   const embed = new Block(plain)
   family.embed(embed, config, embed.graph.input("tokens", "int32", ["batch", "sequence"]))
   read(embed, undefined)
   for (const unit of units(family, config)) {
-    const block = new Block(plain)
+    const watching: Hooks = {
+      ...plain,
+      // A state has one site, however many steps of it are drawn.
+      state: (_b, name, state, dims) => {
+        const site = unit.sites + name
+        states.set(site, { site, layer: unit.layer, dims })
+        return state
+      },
+    }
+    const block = new Block(watching)
     unit.draw(block, block.graph.input("hidden", "float32", ["batch", "sequence", shape.hidden]))
     read(block, unit)
   }
@@ -176,6 +206,7 @@ export const outline = <C>(family: Family<C>, config: C): Outline => {
     catalog,
     transposed: stored,
     sites,
+    states: [...states.values()],
     ignored: family.ignored(config),
     rename: family.rename ?? ((name) => name),
   }

@@ -21,6 +21,8 @@ export interface Linear {
   readonly weight: string
   readonly shape: readonly [outFeatures: number, inFeatures: number]
   readonly input: Value
+  /** Quantized only where it is selected by name: what routes tokens to experts. */
+  readonly byName: boolean
 }
 /** A table of rows looked up by token or by position. */
 export interface Table {
@@ -43,8 +45,17 @@ export interface Hooks {
   readonly keys: (b: Block, keys: Value, heads: Heads, point: Point) => Value
   /** Sees the values, [batch, sequence, heads x dim], as they are about to enter the cache, and may replace them. */
   readonly values: (b: Block, values: Value, heads: Heads) => Value
+  /** Sees a recurrent state, [size, channels], after each token, as it is stored until the next, and may replace it. */
+  readonly state: (b: Block, name: string, state: Value, dims: StateDims) => Value
 }
-export const plain: Hooks = { linear: (_b, _site, x) => x, keys: (_b, keys) => keys, values: (_b, values) => values }
+/** Each channel has a state of this size of its own. */
+export type StateDims = readonly [size: number, channels: number]
+export const plain: Hooks = {
+  linear: (_b, _site, x) => x,
+  keys: (_b, keys) => keys,
+  values: (_b, values) => values,
+  state: (_b, _name, state) => state,
+}
 
 /** Rotary positions: which tables turn how much of a head. */
 export interface Rotary {
@@ -55,6 +66,17 @@ export interface Rotary {
   /** Graph inputs of the tables, [positions, dim / 2]; `cos` and `sin` by default. */
   readonly tables?: readonly [cos: string, sin: string]
 }
+/** The tokens whose rows an expert computes: those it has a share in. Sizes are known only when it runs. */
+export interface Routed {
+  /** This expert's share in each token of the call, [tokens]. */
+  readonly shares: Value
+  /** The routed ones of them, [count] int64. */
+  readonly tokens: Value
+  /** How many they are, [1] int64. */
+  readonly count: Value
+  /** The tokens whose rows are computed: a lone one is there twice. */
+  readonly rows: Value
+}
 export interface Attention {
   readonly heads: Heads
   readonly rotary?: Rotary
@@ -64,8 +86,8 @@ export interface Attention {
   readonly window?: number
   /** Scores become c * tanh(score / c) (Gemma 2). */
   readonly softcap?: number
-  /** For each query head the slope by which the position of a key adds to its score (Press et al. 2022). */
-  readonly alibi?: ReadonlyArray<number>
+  /** Graph input of the table of what a key adds to its score by its position, [positions, query heads]. */
+  readonly alibi?: string
 }
 
 export class Block {
@@ -75,6 +97,8 @@ export class Block {
   readonly tables: Array<Table> = []
   /** What is put aside for the experts of the layer: columns by name. */
   readonly carries = new Map<string, number>()
+  /** Of an expert: the tokens that are the rows of its linears. */
+  routed: Routed | undefined = undefined
   readonly #hooks: Hooks
   readonly #prefix: string
   /** `prefix` keeps the inputs of two models apart that share a graph. */
@@ -91,16 +115,22 @@ export class Block {
 
   /**
    * [tokens, in] -> [tokens, out]. `bias` says whether the checkpoint has `<site>.bias`; `weight` names the tensor where
-   * it is not `<site>.weight` (a head tied to the embedding); `transposed` says that it is stored as [in, out].
+   * it is not `<site>.weight` (a head tied to the embedding); `transposed` says that it is stored as [in, out]; `byName`
+   * that it is quantized only where it is selected by name.
    */
   linear(
     site: string,
     shape: readonly [outFeatures: number, inFeatures: number],
     x: Value,
-    options: { readonly bias: boolean; readonly weight?: string; readonly transposed?: boolean },
+    options: {
+      readonly bias: boolean
+      readonly weight?: string
+      readonly transposed?: boolean
+      readonly byName?: boolean
+    },
   ): Value {
     const weight = options.weight ?? `${site}.weight`
-    this.linears.push({ site, weight, shape, input: x })
+    this.linears.push({ site, weight, shape, input: x, byName: options.byName ?? false })
     const inputs = [this.#hooks.linear(this, site, x, shape[1]), this.weight(weight, shape, options.transposed)]
     if (options.bias) inputs.push(this.weight(`${site}.bias`, [shape[0]]))
     return this.graph.op("Gemm", inputs, { transB: 1 }, site)
@@ -125,9 +155,21 @@ export class Block {
     return this.graph.op("RMSNormalization", [x, gain], { axis: -1, epsilon: { float: epsilon } }, site)
   }
 
-  /** (x - mean) / sqrt(variance + eps) * g + b over the last axis (Ba et al. 2016). */
-  layerNorm(site: string, size: number, epsilon: number, x: Value, options: { readonly bias: boolean }): Value {
-    const inputs = [x, this.weight(`${site}.weight`, [size])]
+  /** (x - mean) / sqrt(variance + eps) * g + b over the last axis (Ba et al. 2016); g is 1 without a `weight`. */
+  layerNorm(
+    site: string,
+    size: number,
+    epsilon: number,
+    x: Value,
+    options: { readonly bias: boolean; readonly weight?: boolean },
+  ): Value {
+    const ones = () =>
+      this.graph.constant(
+        "float32",
+        Array.from({ length: size }, () => 1),
+        [size],
+      )
+    const inputs = [x, options.weight === false ? ones() : this.weight(`${site}.weight`, [size])]
     if (options.bias) inputs.push(this.weight(`${site}.bias`, [size]))
     return this.graph.op("LayerNormalization", inputs, { axis: -1, epsilon: { float: epsilon } }, site)
   }
@@ -158,9 +200,9 @@ export class Block {
     return this.scale(this.graph.op("Tanh", [this.graph.op("Div", [x, this.graph.scalar(c)])]), c)
   }
 
-  /** Parts of the last axis, of these sizes. */
-  split(x: Value, sizes: ReadonlyArray<number>): ReadonlyArray<Value> {
-    return this.graph.ops("Split", [x, this.graph.ints(...sizes)], sizes.length, { axis: -1 })
+  /** Parts of an axis, of these sizes. */
+  split(x: Value, sizes: ReadonlyArray<number>, axis = -1): ReadonlyArray<Value> {
+    return this.graph.ops("Split", [x, this.graph.ints(...sizes)], sizes.length, { axis })
   }
   /** `x` with other sizes; 0 keeps the size of that axis, -1 takes what remains. */
   reshape(x: Value, ...sizes: ReadonlyArray<number>): Value {
@@ -200,6 +242,36 @@ export class Block {
     return this.graph.input("expert", "int64", [])
   }
 
+  /**
+   * Chooses the tokens of an expert: `shares` [batch, sequence, experts] is each expert's in each token, 0 where it has
+   * none. From here on the rows of linears are the routed ones. There may be none of them, but never one: a lone
+   * product would be rounded in another way (`FEWEST_ROWS` of `compute/Batch.ts`), so it is made twice.
+   */
+  route(shares: Value, experts: number): Routed {
+    const { graph } = this
+    const own = graph.op("Gather", [this.flatten(shares, experts), this.expert()], { axis: 1 })
+    const tokens = graph.op("Reshape", [graph.op("NonZero", [own]), graph.ints(-1)])
+    const count = graph.op("Shape", [tokens])
+    const twice = graph.op("Concat", [tokens, tokens], { axis: 0 })
+    const lone = graph.op("Min", [graph.op("Add", [count, count]), graph.ints(2)])
+    const rows = graph.op("Slice", [twice, graph.ints(0), graph.op("Max", [count, lone])])
+    this.routed = { shares: own, tokens, count, rows }
+    return this.routed
+  }
+  /** [batch, sequence, size] -> the routed rows, [rows, size]. `site` is that of the op that made `x` in the block. */
+  dispatch(routed: Routed, x: Value, size: number, site: string): Value {
+    return this.graph.op("Gather", [this.flatten(x, size), routed.rows], { axis: 0 }, site)
+  }
+  /** `hidden` [batch, sequence, size] plus the routed rows [rows, size], each times the expert's share in its token. */
+  combine({ count, shares, tokens }: Routed, hidden: Value, rows: Value, size: number): Value {
+    const { graph } = this
+    const own = graph.op("Slice", [rows, graph.ints(0), count])
+    const share = graph.op("Unsqueeze", [graph.op("Gather", [shares, tokens], { axis: 0 }), graph.ints(1)])
+    const at = graph.op("Unsqueeze", [tokens, graph.ints(1)])
+    const inputs = [this.flatten(hidden, size), at, graph.op("Mul", [own, share])]
+    return this.unflatten(graph.op("ScatterND", inputs, { reduction: "add" }), size, hidden)
+  }
+
   /** A recurrent state as the tokens before have left it, [batch, ...dims]; zeros before the first. */
   past(name: string, dims: ReadonlyArray<number>): Value {
     return this.graph.input(`past.${name}`, "float32", ["batch", ...dims])
@@ -207,6 +279,15 @@ export class Block {
   /** The same state after the valid tokens of this call. */
   keep(name: string, value: Value, dims: ReadonlyArray<number>): void {
     this.graph.output(`state.${name}`, value, "float32", ["batch", ...dims])
+  }
+
+  /** A state of one sequence between two of its tokens: what the next token finds. */
+  store(name: string, state: Value, dims: StateDims): Value {
+    return this.#hooks.state(this, name, state, dims)
+  }
+  /** The same hooks inside the body of a loop. */
+  within(body: Graph): Block {
+    return new Block(this.#hooks, body)
   }
 
   /** Turns the heads of [batch, sequence, count x dim] by the positions of their tokens. */
@@ -256,7 +337,9 @@ export class Block {
     }
     // Cosine and sine caches and positions are the op's own rotary embedding, which is not used.
     const biased =
-      alibi === undefined ? inputs : [...inputs, undefined, undefined, undefined, this.#alibi(alibi, turnedQuery)]
+      alibi === undefined
+        ? inputs
+        : [...inputs, undefined, undefined, undefined, this.#alibi(alibi, query, turnedQuery)]
     const [out] = graph.ops("GroupQueryAttention", biased, 3, attributes)
     const fresh = ["batch", "sequence", keyValue * padded]
     graph.output("key", freshKey, "float32", fresh)
@@ -264,19 +347,16 @@ export class Block {
     return this.#unpad(out!, query, dim, padded)
   }
 
-  /**
-   * slope * position of the key, [1, heads, sequence, total]. It differs from the slope * distance of the paper by the
-   * same amount for all keys of a query, which softmax does not see.
-   */
-  #alibi(slopes: ReadonlyArray<number>, queries: Value): Value {
+  /** The rows of the table up to the last key, for every token of `queries` alike: [1, heads, sequence, total]. */
+  #alibi(table: string, heads: number, queries: Value): Value {
     const { graph } = this
-    const total = graph.input("total", "int32", [])
-    const keys = graph.op("Range", [graph.constant("int32", [0], []), total, graph.constant("int32", [1], [])])
-    const slope = graph.constant("float32", slopes, [1, slopes.length, 1, 1])
-    const bias = graph.op("Mul", [slope, graph.op("Cast", [keys], { to: FLOAT })])
+    const rows = graph.input(table, "float32", ["positions", heads])
+    const int = (value: number) => graph.constant("int32", [value], [1])
+    const total = graph.op("Reshape", [graph.input("total", "int32", []), graph.ints(1)])
+    const live = graph.op("Slice", [rows, int(0), total, int(0)])
+    const bias = graph.op("Unsqueeze", [graph.op("Transpose", [live], { perm: [1, 0] }), graph.ints(0, 2)])
     const length = graph.op("Shape", [queries], { start: 1, end: 2 })
-    const ones = graph.ints(1)
-    const sizes = graph.op("Concat", [ones, graph.ints(slopes.length), length, ones], { axis: 0 })
+    const sizes = graph.op("Concat", [graph.ints(1, heads), length, graph.ints(1)], { axis: 0 })
     return graph.op("Expand", [bias, sizes])
   }
 
@@ -296,9 +376,6 @@ export class Block {
     return graph.op("Reshape", [narrow, graph.ints(0, 0, count * dim)])
   }
 }
-
-/** ONNX's number for the type. */
-const FLOAT = 1
 
 /** `GroupQueryAttention` takes head sizes that are multiples of 8. */
 export const paddedDim = (dim: number) => Math.ceil(dim / 8) * 8

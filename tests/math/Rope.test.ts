@@ -1,6 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Rope from "../../src/math/Rope.ts"
 
+const longrope: Rope.Rope = {
+  type: "longrope",
+  theta: 10_000,
+  short: [1, 1.1, 1.5, 2.25],
+  long: [1, 3, 7.5, 16.3],
+  originalContext: 64,
+  scale: Math.sqrt(1 + Math.log(4) / Math.log(64)),
+}
+
 /** Inverse frequencies of transformers 5.23, and cos and sin of position 9 to seven digits. */
 const golden: ReadonlyArray<{
   readonly name: string
@@ -60,7 +69,66 @@ const golden: ReadonlyArray<{
     cos: [-0.9111302, -0.1736241, 0.9698706, 0.9999663, 0.9999987, 0.9999999, 1, 1],
     sin: [0.4121185, 0.984812, 0.2436206, 0.0082042, 0.001591, 0.0003085, 5.98e-5, 1.16e-5],
   },
+  {
+    name: "yarn",
+    rope: {
+      type: "yarn",
+      theta: 10_000,
+      factor: 4,
+      originalContext: 64,
+      betaFast: 32,
+      betaSlow: 1,
+      truncate: true,
+      scale: 0.1 * Math.log(4) + 1,
+    },
+    length: 10,
+    frequencies: [
+      1, 0.23717081546783447, 0.04999999701976776, 0.007905694656074047, 0.0024999999441206455, 0.0007905694656074047,
+      0.0002500000118743628, 7.905694656074047e-5,
+    ],
+    cos: [-1.0374397, -0.6084288, 1.0252756, 1.1357485, 1.1383412, 1.1386006, 1.1386266, 1.1386292],
+    sin: [0.4692503, 0.9624403, 0.4952646, 0.0809466, 0.025617, 0.0081014, 0.0025619, 0.0008101],
+  },
+  {
+    name: "yarn, its ramp between other pairs and not truncated",
+    rope: {
+      type: "yarn",
+      theta: 10_000,
+      factor: 4,
+      originalContext: 64,
+      betaFast: 8,
+      betaSlow: 2,
+      truncate: false,
+      scale: (0.15 * Math.log(4) + 1) / (0.05 * Math.log(4) + 1),
+    },
+    length: 10,
+    frequencies: [
+      1, 0.16058915853500366, 0.02500000037252903, 0.007905694656074047, 0.0024999999441206455, 0.0007905694656074047,
+      0.0002500000118743628, 7.905694656074047e-5,
+    ],
+    cos: [-1.0292521, 0.1413915, 1.1011695, 1.1267849, 1.1293572, 1.1296146, 1.1296403, 1.129643],
+    sin: [0.4655468, 1.1207597, 0.2520306, 0.0803077, 0.0254148, 0.0080375, 0.0025417, 0.0008038],
+  },
+  {
+    name: "longrope, up to the original context",
+    rope: longrope,
+    length: 64,
+    frequencies: [1, 0.09090909361839294, 0.006666666828095913, 0.0004444444493856281],
+    cos: [-1.0520825, 0.7892948, 1.1526227, 1.1546913],
+    sin: [0.4758734, 0.8428208, 0.0692405, 0.0046188],
+  },
+  {
+    name: "longrope, beyond it",
+    rope: longrope,
+    length: 65,
+    frequencies: [1, 0.03333333507180214, 0.0013333333190530539, 6.134969589766115e-5],
+    cos: [-1.0520825, 1.1031276, 1.1546174, 1.1547004],
+    sin: [0.4758734, 0.3412373, 0.0138561, 0.0006376],
+  },
 ]
+
+/** Beyond 1, float32 goes in steps of 1.2e-7. */
+const TOLERANCE = 2e-7
 
 describe("as transformers", () => {
   for (const { name, rope, length, frequencies, cos, sin } of golden) {
@@ -71,9 +139,9 @@ describe("as transformers", () => {
       const tables = { cos: cosines.values, sin: sines.values }
       assert.strictEqual(tables.cos.length, length * pairs)
       for (let i = 0; i < pairs; i++) {
-        assert.closeTo(tables.cos[9 * pairs + i]!, cos[i]!, 1e-7)
-        assert.closeTo(tables.sin[9 * pairs + i]!, sin[i]!, 1e-7)
-        assert.strictEqual(tables.cos[i], 1)
+        assert.closeTo(tables.cos[9 * pairs + i]!, cos[i]!, TOLERANCE)
+        assert.closeTo(tables.sin[9 * pairs + i]!, sin[i]!, TOLERANCE)
+        assert.strictEqual(tables.cos[i], "scale" in rope ? Math.fround(rope.scale) : 1)
         assert.strictEqual(tables.sin[i], 0)
       }
     })
@@ -82,4 +150,8 @@ describe("as transformers", () => {
 
 it("an odd dim has no pairs", () => {
   assert.throws(() => Rope.tables({ type: "default", theta: 1e4 }, 7, 4), /even dim, not 7/)
+})
+
+it("longrope divides every pair", () => {
+  assert.throws(() => Rope.tables(longrope, 16, 4), /4 divisors for 8 pairs/)
 })

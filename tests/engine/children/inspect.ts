@@ -3,12 +3,12 @@ import { writeSync } from "node:fs"
 import { damage } from "../../../src/engine/store/LmdbFile.ts"
 
 const found = new Set<string>()
-let looking = true
+const state = { looking: true }
 process.on("SIGTERM", () => {
-  looking = false
+  state.looking = false
 })
 writeSync(1, "ready\n")
-while (looking) {
+while (state.looking) {
   for (let look = 0; look < 200; look++) {
     const wrong = damage(process.argv[2]!)
     if (wrong !== undefined) found.add(wrong)

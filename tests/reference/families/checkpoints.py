@@ -63,6 +63,7 @@ class Family:
     blocks: Callable[[PreTrainedModel], Sequence[Module]]
     fill: Callable[[str, Tensor, Tensor], Tensor]
     """The value of a parameter, from its name, itself as constructed, and standard normal noise of its shape."""
+    attention: str = "eager"
 
 
 def config_of(family: Family, variant: Variant) -> dict[str, Any]:
@@ -105,7 +106,7 @@ def alter_stored(variant: Variant, directory: Path) -> None:
 
 def load(family: Family, directory: Path) -> PreTrainedModel:
     """Load a checkpoint in float32. Some rotary embeddings keep state between calls, so callers load afresh."""
-    model = family.model_class.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    model = family.model_class.from_pretrained(directory, dtype=torch.float32, attn_implementation=family.attention)
     return model.eval()
 
 

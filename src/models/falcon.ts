@@ -1,0 +1,139 @@
+/**
+ * Falcon (Almazrouei et al. 2023) in its three builds: 7B (one key-value head, attention and feed-forward side by side),
+ * 40B and 180B (`new_decoder_architecture`: groups of queries share a key and a value), and the RW models (ALiBi, one
+ * half after the other, biases). Follows `modeling_falcon.py` of Hugging Face transformers.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Alibi from "../math/Alibi.ts"
+import { toBFloat16 } from "../math/Half.ts"
+import * as Rope from "../math/Rope.ts"
+import type { Block } from "../onnx/Block.ts"
+import type { Value } from "../onnx/Graph.ts"
+import * as Family from "./Family.ts"
+import * as Rotary from "./Rotary.ts"
+
+const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+const flag = (value: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(value)))
+
+const Config = Schema.Struct({
+  hidden_size: Positive,
+  num_hidden_layers: Schema.optionalKey(Positive),
+  num_attention_heads: Schema.optionalKey(Positive),
+  num_kv_heads: Schema.optionalKey(Schema.NullOr(Positive)),
+  /** Older spellings of the three above. */
+  n_layer: Schema.optionalKey(Positive),
+  n_head: Schema.optionalKey(Positive),
+  n_head_kv: Schema.optionalKey(Positive),
+  vocab_size: Positive,
+  ffn_hidden_size: Schema.optionalKey(Schema.NullOr(Positive)),
+  layer_norm_epsilon: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
+  alibi: flag(false),
+  new_decoder_architecture: flag(false),
+  multi_query: flag(true),
+  parallel_attn: flag(true),
+  bias: flag(false),
+  num_ln_in_parallel_attn: Schema.optionalKey(Schema.NullOr(Schema.Literals([1, 2]))),
+  activation: Schema.Literal("gelu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("gelu" as const))),
+  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(2048))),
+  tie_word_embeddings: flag(true),
+  ...Rotary.fields,
+}).check(
+  Schema.makeFilter((c) => {
+    if ((c.num_hidden_layers ?? c.n_layer) === undefined) return "needs num_hidden_layers"
+    if ((c.num_attention_heads ?? c.n_head) === undefined) return "needs num_attention_heads"
+    const { keyValue, query } = heads(c)
+    if (c.hidden_size % query !== 0) return `hidden_size ${c.hidden_size} is not a multiple of ${query} heads`
+    if (query % keyValue !== 0) return `${query} heads are not a multiple of num_kv_heads ${keyValue}`
+    return c.new_decoder_architecture && !c.parallel_attn
+      ? "new_decoder_architecture without parallel_attn is no Falcon"
+      : undefined
+  }),
+  Rotary.check,
+)
+type Config = typeof Config.Type
+
+type Heads = Pick<
+  Config,
+  | "hidden_size"
+  | "num_attention_heads"
+  | "n_head"
+  | "num_kv_heads"
+  | "n_head_kv"
+  | "new_decoder_architecture"
+  | "multi_query"
+>
+const heads = (c: Heads) => {
+  const query = (c.num_attention_heads ?? c.n_head)!
+  const grouped = c.num_kv_heads ?? c.n_head_kv ?? query
+  const keyValue = c.new_decoder_architecture ? grouped : c.multi_query ? 1 : query
+  return { query, keyValue, dim: c.hidden_size / query }
+}
+
+/** Norms before the two halves of a block that run side by side: of the new architecture two, of the others one. */
+const norms = (c: Config) => (c.new_decoder_architecture ? (c.num_ln_in_parallel_attn ?? 2) : 1)
+
+export default Family.make<Config>({
+  config: Config,
+  shape: (c) => ({
+    layers: (c.num_hidden_layers ?? c.n_layer)!,
+    hidden: c.hidden_size,
+    vocabulary: c.vocab_size,
+    memory: { kind: "keyValue", heads: heads(c) },
+    context: c.max_position_embeddings,
+  }),
+  tables: (c, length) => {
+    const { dim, query } = heads(c)
+    if (!c.alibi) return Rope.tables(Rotary.rope(c, c.max_position_embeddings), dim, length)
+    // Slopes and products are rounded to bfloat16 in the reference, and scaled with the scores.
+    const { columns, values } = Alibi.table(query, length, toBFloat16)
+    return { alibi: { columns, values: values.map((value) => value / Math.sqrt(dim)) } }
+  },
+  tablesDependOnLength: (c, length) => !c.alibi && Rotary.dependsOnLength(c, c.max_position_embeddings, length),
+
+  embed: (b, c, tokens) => b.lookup("transformer.word_embeddings", [c.vocab_size, c.hidden_size], tokens),
+
+  block: (b, c, hidden) => {
+    const size = c.hidden_size
+    const bias = { bias: c.bias }
+    const norm = (site: string, x: Value) => b.layerNorm(site, size, c.layer_norm_epsilon, x, { bias: true })
+
+    const x = b.flatten(hidden, size)
+    const two = norms(c) === 2
+    const a = norm(two ? "ln_attn" : "input_layernorm", x)
+    const { dim, keyValue, query } = heads(c)
+    const fused = b.linear("self_attention.query_key_value", [(query + 2 * keyValue) * dim, size], a, bias)
+    const [q, k, v] = parts(b, c, b.unflatten(fused, (query + 2 * keyValue) * dim, hidden))
+    const mixed = b.attention(q!, k!, v!, { heads: heads(c), ...(c.alibi ? { alibi: "alibi" } : { rotary: {} }) })
+    const o = b.linear("self_attention.dense", [size, size], b.flatten(mixed, size), bias)
+
+    const h = b.add(o, x)
+    const m = c.parallel_attn ? (two ? norm("ln_mlp", x) : a) : norm("post_attention_layernorm", h)
+    const wide = c.ffn_hidden_size ?? 4 * size
+    const up = b.gelu(b.linear("mlp.dense_h_to_4h", [wide, size], m, bias), "none")
+    const down = b.linear("mlp.dense_4h_to_h", [size, wide], up, bias)
+    return b.unflatten(b.add(down, h), size, hidden)
+  },
+
+  head: (b, c, hidden) => {
+    const normed = b.layerNorm("transformer.ln_f", c.hidden_size, c.layer_norm_epsilon, hidden, { bias: true })
+    const tied = { bias: false, weight: "transformer.word_embeddings.weight" }
+    return b.linear("lm_head", [c.vocab_size, c.hidden_size], normed, c.tie_word_embeddings ? tied : { bias: false })
+  },
+
+  prefix: (layer) => `transformer.h.${layer}.`,
+  ignored: (c) =>
+    c.tie_word_embeddings
+      ? /^transformer\.h\.\d+\.self_attention\.rotary_emb\.inv_freq$|^lm_head\.weight$/
+      : /^transformer\.h\.\d+\.self_attention\.rotary_emb\.inv_freq$/,
+})
+
+/** Queries, keys and values of the fused product: in each of the groups its queries, then its key, then its value. */
+const parts = (b: Block, c: Config, fused: Value): ReadonlyArray<Value> => {
+  const { dim, keyValue, query } = heads(c)
+  const each = query / keyValue
+  const grouped = b.reshape(fused, 0, 0, keyValue, (each + 2) * dim)
+  return b
+    .split(grouped, [each * dim, dim, dim])
+    .map((part, i) => b.reshape(part, 0, 0, i === 0 ? query * dim : keyValue * dim))
+}
