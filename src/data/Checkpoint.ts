@@ -1,14 +1,17 @@
 /**
- * A checkpoint folder in the Hugging Face layout: config.json, tokenizer.json, and weights as model.safetensors or as
- * several files with an index. What the folder holds and what the family's description asks for must be the same set
- * of tensors: nothing is skipped, nothing is made up.
+ * A checkpoint folder in the Hugging Face layout: config.json, a tokenizer, and weights in safetensors or in PyTorch's
+ * format, one file or several with an index. What the folder holds and what the family's description asks for must be the
+ * same set of tensors: nothing is skipped, nothing is made up.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { type Dtype, isDtype } from "../math/Elements.ts"
+import type { Transform } from "../math/Transform.ts"
 import * as Json from "./Json.ts"
 import * as Safetensors from "./Safetensors.ts"
+import * as TorchFile from "./TorchFile.ts"
 
 /** The folder is not a checkpoint, or not the one its config describes. */
 export class BadCheckpoint extends Schema.TaggedError<BadCheckpoint>()("BadCheckpoint", {
@@ -20,38 +23,70 @@ export class BadCheckpoint extends Schema.TaggedError<BadCheckpoint>()("BadCheck
   }
 }
 
-/** Absolute paths by role; weight files in the order of their names. */
+/** The files that make a tokenizer, by their roles in `Tokenizer.Files`. */
+const TOKENIZER = {
+  tokenizer: "tokenizer.json",
+  sentencePiece: "tokenizer.model",
+  vocabulary: "vocab.json",
+  merges: "merges.txt",
+  config: "tokenizer_config.json",
+  specialTokens: "special_tokens_map.json",
+  addedTokens: "added_tokens.json",
+} as const
+export type TokenizerRole = keyof typeof TOKENIZER
+export const TOKENIZER_ROLES = Object.keys(TOKENIZER) as ReadonlyArray<TokenizerRole>
+
+/** Absolute paths by role. */
 export interface Files {
   readonly config: string
-  readonly tokenizer: string
-  readonly tokenizerConfig: string | undefined
-  /** What `Safetensors.read` takes: the file, or the index. */
+  /** Those that are there. Which of them make the tokenizer is the tokenizer's to say. */
+  readonly tokenizer: { readonly [role in TokenizerRole]?: string }
+  /** What `catalog` takes: the file, or the index. */
   readonly weights: string
 }
 
-const need = (folder: string, name: string, hint: string): Effect.Effect<string, BadCheckpoint> =>
-  existsSync(join(folder, name))
-    ? Effect.succeed(join(folder, name))
-    : Effect.fail(new BadCheckpoint({ file: folder, reason: `no ${name}${hint}` }))
+/** Safetensors where there are any: a folder often holds the same weights in both formats. */
+const WEIGHTS = [
+  "model.safetensors.index.json",
+  "model.safetensors",
+  "pytorch_model.bin.index.json",
+  "pytorch_model.bin",
+] as const
 
 /** The weights alone: the index where there is one, else the one file. */
 export const weights = (folder: string): Effect.Effect<string, BadCheckpoint> => {
-  const index = "model.safetensors.index.json"
-  return existsSync(join(folder, index))
-    ? Effect.succeed(join(folder, index))
-    : need(folder, "model.safetensors", ` and no ${index}; weights must be in safetensors`)
+  const found = WEIGHTS.find((name) => existsSync(join(folder, name)))
+  return found === undefined
+    ? Effect.fail(new BadCheckpoint({ file: folder, reason: `holds no weights: none of ${WEIGHTS.join(", ")}` }))
+    : Effect.succeed(join(folder, found))
 }
 
 export const files = (folder: string): Effect.Effect<Files, BadCheckpoint> =>
   Effect.gen(function* () {
-    const tokenizerConfig = join(folder, "tokenizer_config.json")
-    return {
-      config: yield* need(folder, "config.json", "; expected a folder in the Hugging Face layout"),
-      tokenizer: yield* need(folder, "tokenizer.json", " beside config.json; save the fast tokenizer into the folder"),
-      tokenizerConfig: existsSync(tokenizerConfig) ? tokenizerConfig : undefined,
-      weights: yield* weights(folder),
+    const config = join(folder, "config.json")
+    if (!existsSync(config)) {
+      const reason = "no config.json; expected a folder in the Hugging Face layout"
+      return yield* new BadCheckpoint({ file: folder, reason })
     }
+    const tokenizer = Object.entries(TOKENIZER)
+      .map(([role, name]) => [role, join(folder, name)] as const)
+      .filter(([, path]) => existsSync(path))
+    return { config, tokenizer: Object.fromEntries(tokenizer), weights: yield* weights(folder) }
   })
+
+/** A tensor of a file, and what has to be done to its values; its shape is that of the result. */
+export type Entry = TorchFile.Entry & { readonly transforms?: ReadonlyArray<Transform> }
+export type Catalog = ReadonlyMap<string, Entry>
+
+/** The catalog of a weight file or index, by its name. */
+export const catalog = (
+  weights: string,
+): Effect.Effect<Catalog, Safetensors.Unreadable | Safetensors.BadFile | Safetensors.BadTensor> =>
+  /\.bin(\.index\.json)?$/.test(weights) ? TorchFile.read(weights) : Safetensors.read(weights)
+
+/** The files that an index names. */
+export const shards = (index: string) =>
+  Effect.map(catalog(index), (entries) => [...new Set([...entries.values()].map(({ file }) => file))].toSorted())
 
 /** A JSON object from a file. */
 export const readObject = (
@@ -72,32 +107,45 @@ export const readObject = (
 export interface Expected {
   /** Name -> shape, as stored. */
   readonly catalog: ReadonlyMap<string, ReadonlyArray<number>>
+  /** Matrices that are stored as [columns, rows]. */
+  readonly transposed: ReadonlySet<string>
   /** Names of tensors that may be there and are left out. */
   readonly ignored: RegExp
   /** The catalog's name of a tensor that some checkpoints call otherwise. */
   readonly rename: (name: string) => string
 }
 
+/** Where a tensor of the model is, and how its values come to be. */
+export interface Stored {
+  /** The file's own name of it. */
+  readonly tensor: string
+  readonly dtype: Dtype
+  /** As the model's description has it. */
+  readonly shape: ReadonlyArray<number>
+  readonly file: string
+  readonly offset: number
+  readonly bytes: number
+  readonly transforms: ReadonlyArray<Transform>
+}
+
 /**
- * The entries of exactly the tensors that are expected, by the catalog's names. Anything else missing, extra, misshapen
- * or of a type that is no weight is an error.
+ * Exactly the tensors that are expected, by the catalog's names. Anything else missing, extra, misshapen or of a type that
+ * is no weight is an error.
  */
 export const match = (
   weights: string,
-  catalog: Safetensors.Catalog,
-  { catalog: expected, ignored, rename }: Expected,
-): Effect.Effect<ReadonlyMap<string, Safetensors.Entry>, BadCheckpoint | Safetensors.UnsupportedDtype> =>
+  catalog: Catalog,
+  { catalog: expected, ignored, rename, transposed }: Expected,
+): Effect.Effect<ReadonlyMap<string, Stored>, BadCheckpoint | Safetensors.UnsupportedDtype> =>
   Effect.gen(function* () {
-    const found = new Map<string, Safetensors.Entry>()
+    const found = new Map<string, Entry>()
     const extra: Array<string> = []
     for (const [name, entry] of catalog) {
       const known = rename(name)
       const twin = found.get(known)
       if (expected.has(known) && twin !== undefined) {
-        return yield* new BadCheckpoint({
-          file: weights,
-          reason: `tensors ${twin.tensor} and ${name} are both ${known}`,
-        })
+        const reason = `tensors ${twin.tensor} and ${name} are both ${known}`
+        return yield* new BadCheckpoint({ file: weights, reason })
       }
       if (expected.has(known)) found.set(known, entry)
       else if (!ignored.test(known)) extra.push(name)
@@ -112,17 +160,28 @@ export const match = (
       ]
       return yield* new BadCheckpoint({ file: weights, reason: parts.filter((p) => p !== undefined).join("; and it ") })
     }
-    const entries = new Map<string, Safetensors.Entry>()
+    const stored = new Map<string, Stored>()
     for (const [name, shape] of expected) {
-      const entry = found.get(name)!
+      const { strides, transforms = [], ...entry } = found.get(name)!
+      const { dtype } = entry
       if (entry.shape.join() !== shape.join()) {
         const reason = `tensor ${entry.tensor} is [${entry.shape.join(", ")}]; config.json makes it [${shape.join(", ")}]`
         return yield* new BadCheckpoint({ file: weights, reason })
       }
-      if (!Safetensors.isWeight(entry.dtype)) {
-        return yield* new Safetensors.UnsupportedDtype({ file: entry.file, tensor: entry.tensor, dtype: entry.dtype })
+      if (!isDtype(dtype)) {
+        return yield* new Safetensors.UnsupportedDtype({ file: entry.file, tensor: entry.tensor, dtype })
       }
-      entries.set(name, entry)
+      const turned = transposed.has(name)
+      stored.set(name, {
+        ...entry,
+        dtype,
+        shape: turned ? shape.toReversed() : shape,
+        transforms: [
+          ...(strides === undefined ? [] : [{ kind: "strided" as const, shape, strides }]),
+          ...transforms,
+          ...(turned ? [{ kind: "transpose" as const, columns: shape[0]! }] : []),
+        ],
+      })
     }
-    return entries
+    return stored
   })

@@ -11,9 +11,9 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Fs from "node:fs"
-import * as Path from "node:path"
-import { elementBytes, toFloat32, type Dtype } from "../math/Half.ts"
+import { blockOf, isDtype, toFloat32 } from "../math/Elements.ts"
 import * as Json from "./Json.ts"
+import * as Shards from "./Shards.ts"
 
 /** Bytes of an element, by the names the format gives its types. */
 export const DTYPE_BYTES: { readonly [dtype: string]: number } = {
@@ -85,7 +85,7 @@ export class UnsupportedDtype extends Schema.TaggedError<UnsupportedDtype>()("Un
   dtype: Schema.String,
 }) {
   override get message() {
-    return `${this.file}: tensor ${this.tensor} is ${this.dtype}; weights can be F32, F16 or BF16`
+    return `${this.file}: tensor ${this.tensor} is ${this.dtype}; that is no type of weights`
   }
 }
 
@@ -192,65 +192,33 @@ const entryOf = Effect.fnUntraced(function* (
   }
 })
 
-/** A file beside the one that names it, on any operating system. */
-const isPlainName = (u: unknown): u is string =>
-  typeof u === "string" && u !== "" && u !== "." && u !== ".." && !/[/\\\0]/.test(u)
-
 /** The catalog of all files that a `model.safetensors.index.json` names; they lie beside it. */
-export const readSharded = Effect.fn("Safetensors.readSharded")(function* (index: string) {
-  const parsed = Json.parse(yield* attempt(index, () => Fs.readFileSync(index, "utf8")))
-  if ("problem" in parsed) return yield* new BadFile({ file: index, reason: parsed.problem })
-  const map = Json.isRecord(parsed.value) ? parsed.value["weight_map"] : undefined
-  if (!Json.isRecord(map)) return yield* new BadFile({ file: index, reason: "has no weight_map from tensors to files" })
-  const places = new Map(Object.entries(map))
-  const shards = new Map<string, Catalog>()
-  for (const [tensor, shard] of places) {
-    if (!isPlainName(shard)) {
-      const reason = `is said to be in ${JSON.stringify(shard)}; expected the name of a file beside the index`
-      return yield* new BadTensor({ file: index, tensor, reason })
-    }
-    if (!shards.has(shard)) shards.set(shard, yield* readFile(Path.join(Path.dirname(index), shard)))
-    if (!shards.get(shard)!.has(tensor)) {
-      return yield* new BadTensor({ file: index, tensor, reason: `is said to be in ${shard}, which does not hold it` })
-    }
-  }
-  const catalog = new Map<string, Entry>()
-  for (const [shard, entries] of shards) {
-    for (const [tensor, entry] of entries) {
-      if (places.get(tensor) !== shard) {
-        const said = places.has(tensor) ? `says it is in ${places.get(tensor)}` : "does not name it"
-        return yield* new BadTensor({ file: index, tensor, reason: `is in ${shard}, but the index ${said}` })
-      }
-      catalog.set(tensor, entry)
-    }
-  }
-  return catalog as Catalog
-})
+export const readSharded = (index: string) => Shards.readSharded(index, readFile)
 
 /** Memory that reading takes beside the output. */
 const CHUNK = 1 << 20
 
-/** The types that are read as float32. */
-export const isWeight = (dtype: string): dtype is Dtype => dtype === "F32" || dtype === "F16" || dtype === "BF16"
-
 /**
- * Elements [first, first + count) of a tensor, flattened -> out[0, count) as float32. Synchronous, for worker threads;
- * `out` may lie in shared memory. Throws `UnsupportedDtype`, or `Unreadable` for a file that has changed.
+ * Elements [first, first + count) of a tensor, flattened -> out[0, count) as float32: whole blocks, where the type has
+ * them. Synchronous, for worker threads; `out` may lie in shared memory. Throws `UnsupportedDtype`, or `Unreadable` for a
+ * file that has changed.
  */
 export const readFloats = (entry: Omit<Entry, "shape">, first: number, count: number, out: Float32Array): void => {
   const { tensor, dtype, file, offset, bytes } = entry
-  if (!isWeight(dtype)) throw new UnsupportedDtype({ file, tensor, dtype })
-  const size = elementBytes(dtype)
-  if (!(first >= 0 && count >= 0 && (first + count) * size <= bytes && count <= out.length))
+  if (!isDtype(dtype)) throw new UnsupportedDtype({ file, tensor, dtype })
+  const block = blockOf(dtype)
+  const [start, blocks] = [first / block.elements, count / block.elements]
+  const fits = first >= 0 && count >= 0 && (start + blocks) * block.bytes <= bytes && count <= out.length
+  if (!fits || !Number.isInteger(start) || !Number.isInteger(blocks))
     throw new RangeError(`elements ${first} to ${first + count} of ${tensor} do not fit`)
-  const chunk = new Uint8Array(Math.min(CHUNK, count * size))
+  const chunk = new Uint8Array(Math.min(Math.floor(CHUNK / block.bytes), blocks) * block.bytes)
   withFile(file, (handle) => {
-    for (let done = 0; done < count;) {
-      const wanted = Math.min(chunk.length, (count - done) * size)
-      const got = readFully(handle, chunk, wanted, offset + (first + done) * size)
+    for (let done = 0; done < blocks;) {
+      const wanted = Math.min(chunk.length, (blocks - done) * block.bytes)
+      const got = readFully(handle, chunk, wanted, offset + (start + done) * block.bytes)
       if (got < wanted) throw new Error(`it ends inside tensor ${tensor}`)
-      toFloat32(dtype, chunk.subarray(0, wanted), out.subarray(done))
-      done += wanted / size
+      toFloat32(dtype, chunk.subarray(0, wanted), out.subarray(done * block.elements))
+      done += wanted / block.bytes
     }
   })
 }

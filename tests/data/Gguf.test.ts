@@ -5,7 +5,7 @@ import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Gguf from "../../src/data/Gguf.ts"
 import * as Safetensors from "../../src/data/Safetensors.ts"
-import { unpermuteRows } from "../../src/math/Ggml.ts"
+import * as Transform from "../../src/math/Transform.ts"
 import { folder } from "../support/folder.ts"
 import { encode, floats, header, join, number, string, strings, text, u32, u64, type Tensor } from "../support/gguf.ts"
 
@@ -355,8 +355,7 @@ describe("a real model", () => {
         const kind = /attn_(q|k)\.weight/.exec(entry.tensor)?.[1]
         if (kind !== undefined) {
           const heads = metadata.get(kind === "q" ? "llama.attention.head_count" : "llama.attention.head_count_kv")
-          const out = new Float32Array(stored.length)
-          unpermuteRows(stored, heads as number, entry.shape[1]!, out)
+          const out = Transform.apply({ kind: "unpermute", heads: heads as number }, stored, entry.shape[0]!)
           assert.notDeepEqual(stored, out)
           stored.set(out)
           permuted++

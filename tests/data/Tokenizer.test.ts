@@ -3,7 +3,17 @@ import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import * as Fs from "node:fs"
 import { fileURLToPath } from "node:url"
-import { BadTokenizer, make, Unencodable, VocabularyMismatch, type ModelTokens } from "../../src/data/Tokenizer.ts"
+import { normalizer } from "../../src/data/tokenizer/Normalizer.ts"
+import { preTokenizer } from "../../src/data/tokenizer/PreTokenizer.ts"
+import {
+  BadTokenizer,
+  make,
+  NoTokenizer,
+  Unencodable,
+  VocabularyMismatch,
+  type ModelTokens,
+} from "../../src/data/Tokenizer.ts"
+import * as Mix from "./textMix.ts"
 
 /** A byte-pair vocabulary in the manner of Llama: spaces become ▁, unknown characters their UTF-8 bytes. */
 const file = {
@@ -77,6 +87,52 @@ describe("encode and decode", () => {
       assert.deepStrictEqual(error, new Unencodable({ text: "blue" }))
     }),
   )
+  it.effect("half a surrogate pair is no text", () =>
+    Effect.gen(function* () {
+      const { encode } = yield* open({ vocab_size: 10 })
+      assert.deepStrictEqual(yield* Effect.flip(encode("a\ud83db")), new Unencodable({ text: "\ud83d" }))
+    }),
+  )
+  it.effect("without an unknown token byte-pair encoding leaves a character out, as Python does", () =>
+    Effect.gen(function* () {
+      const model = { ...file.model, unk_token: null, byte_fallback: false }
+      const { encode } = yield* open({ vocab_size: 10 }, { ...file, model })
+      assert.deepStrictEqual([...(yield* encode("aéb"))], [9])
+    }),
+  )
+  it.effect("a long text takes little longer than its parts", () =>
+    Effect.gen(function* () {
+      const { encode } = yield* open({ vocab_size: 10 })
+      const ids = yield* encode("ab ".repeat(100_000))
+      assert.strictEqual(ids.length, 100_001)
+    }),
+  )
+  it.effect("added tokens swallow white space, stand alone, and hide in normalized text as they say", () =>
+    Effect.gen(function* () {
+      const token = (content: string, id: number, flags: object) => ({ ...file.added_tokens[0], content, id, ...flags })
+      const added = [
+        ...file.added_tokens,
+        token("<l>", 10, { lstrip: true }),
+        token("<r>", 11, { rstrip: true }),
+        token("ba", 12, { single_word: true }),
+        token("<n>", 13, { normalized: true }),
+        token("<l><r>", 14, {}),
+      ]
+      const { decode, encode } = yield* open({ vocab_size: 15 }, { ...file, added_tokens: added })
+      const cases: ReadonlyArray<readonly [string, ReadonlyArray<number>]> = [
+        ["a \u00a0<l> a", [5, 6, 10, 5, 5, 6]],
+        ["a <r>\u0085\n a", [5, 6, 5, 11, 5, 6]],
+        ["ba", [12]],
+        ["a ba-", [5, 6, 5, 12, 5, 0]],
+        ["aba", [9, 6]],
+        // Looked for as ▁<n>, which a text spells where it begins or after a space.
+        ["<n>a <n>", [13, 6, 13]],
+        ["a<l><r>", [5, 6, 14]],
+      ]
+      for (const [text, ids] of cases) assert.deepStrictEqual([...(yield* encode(text))], ids, text)
+      assert.strictEqual(decode([6, 13, 14]), "a <n><l><r>")
+    }),
+  )
 })
 
 describe("special tokens", () => {
@@ -100,6 +156,40 @@ describe("special tokens", () => {
 })
 
 describe("refuses", () => {
+  it.effect("a folder without a tokenizer, and half of one", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* Effect.flip(make({}, { vocab_size: 9 })), new NoTokenizer({ found: [] }))
+      const error = yield* Effect.flip(make({ vocabulary: bytes({}), config: bytes({}) }, { vocab_size: 9 }))
+      assert.match(error.message, /vocab\.json with merges\.txt; found only vocab\.json, tokenizer_config\.json$/)
+    }),
+  )
+  it.effect("what it does not know, by name", () =>
+    Effect.gen(function* () {
+      const cases: ReadonlyArray<readonly [object, RegExp]> = [
+        [
+          { normalizer: { type: "BertNormalizer" } },
+          /its normalizer is of the type "BertNormalizer"; known are Sequence/,
+        ],
+        [{ pre_tokenizer: { type: "UnicodeScripts" } }, /its pre_tokenizer is of the type "UnicodeScripts"/],
+        [{ decoder: { type: "CTC" } }, /its decoder is of the type "CTC"/],
+        [{ decoder: { type: "__proto__" } }, /its decoder is of the type "__proto__"/],
+        [{ model: { ...file.model, type: "WordPiece" } }, /its model is of the type "WordPiece"/],
+        [{ model: { ...file.model, dropout: 0.1 } }, /BPE: .*dropout/s],
+        [{ model: { ...file.model, end_of_word_suffix: "</w>" } }, /BPE: .*end_of_word_suffix/s],
+        [{ model: { ...file.model, merges: ["a c"] } }, /merge 1, "a c", has a part or a result that is no token/],
+        [{ model: { ...file.model, merges: ["a"] } }, /merge 1 is "a"; expected two tokens/],
+        [{ normalizer: { type: "Replace", pattern: { Regex: "(" }, content: "" } }, /the pattern \(: /],
+        [{ normalizer: { type: "Precompiled", precompiled_charsmap: "AQAA" } }, /does not hold a trie/],
+        [{ added_tokens: [{ id: 3, content: "ab" }] }, /the added token "ab" has the id 3; expected 8/],
+        [{ added_tokens: [{ content: "ab" }] }, /added_tokens: .*id/s],
+      ]
+      for (const [change, message] of cases) {
+        const error = yield* Effect.flip(open({ vocab_size: 99 }, { ...file, ...change }))
+        assert.instanceOf(error, BadTokenizer)
+        assert.match(error.message, message)
+      }
+    }),
+  )
   it.effect("a vocabulary larger than the model's", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(open({ vocab_size: 9 }))
@@ -172,4 +262,63 @@ describe("real vocabularies encode as Python's", () => {
       }),
     )
   }
+})
+
+describe("10,000 generated lines", () => {
+  it("are those of Python", () => {
+    const all = Mix.lines()
+    const digests = Array.from({ length: Mix.LINES / Mix.BLOCK }, (_, block) =>
+      Mix.digest(all.slice(block * Mix.BLOCK, (block + 1) * Mix.BLOCK).map((line) => `${line}\0`)),
+    )
+    assert.deepStrictEqual(digests, JSON.parse(Fs.readFileSync(Mix.file("lines.json"), "utf8")))
+  })
+
+  interface Part {
+    readonly key: "normalizer" | "pre_tokenizer"
+    readonly config: { readonly type: string }
+    readonly digests: ReadonlyArray<string>
+  }
+  const parts: ReadonlyArray<Part> = JSON.parse(Fs.readFileSync(Mix.file("parts.json"), "utf8"))
+  it.effect.each(parts)("are normalized and cut into words as in Python: $config", ({ config, digests, key }) =>
+    Effect.gen(function* () {
+      const all = Mix.lines().slice(0, 2_600)
+      const made =
+        key === "normalizer"
+          ? Effect.map(normalizer(config), (normalize) => all.map((line) => [normalize(line)]))
+          : Effect.map(preTokenizer(config), (cut) =>
+              all.map((text) => cut([{ text, first: true }]).map((word) => word.text)),
+            )
+      const bytes = (yield* made).map((pieces) => `${pieces.map((piece) => `${piece}\0`).join("")}\0`)
+      assert.deepStrictEqual(
+        digests.map((_, block) => Mix.digest(bytes.slice(block * 260, (block + 1) * 260))),
+        digests,
+      )
+    }),
+  )
+
+  it.effect("are cut by the tables of Python's tokenizers, not those of this Node", () =>
+    Effect.gen(function* () {
+      const cut = (config: object, text: string) =>
+        Effect.map(preTokenizer(config), (cut) => cut([{ text, first: true }]).map((word) => word.text))
+      // No longer punctuation, and punctuation only since.
+      const punctuation = { type: "Punctuation", behavior: "Isolated" }
+      assert.deepStrictEqual(yield* cut(punctuation, "a\u166db\u{111c9}c"), ["a", "\u166d", "b", "\u{111c9}", "c"])
+      assert.deepStrictEqual(yield* cut(punctuation, "a\u061db"), ["a\u061db"])
+      // Letters of Unicode 17 are none; a byte order mark is no white space, a next line is.
+      const letters = { type: "Split", pattern: { Regex: "\\p{L}" }, behavior: "Removed", invert: true }
+      assert.deepStrictEqual(yield* cut(letters, "a\u{323b0}\u088fb"), ["a", "b"])
+      assert.deepStrictEqual(yield* cut({ type: "WhitespaceSplit" }, "a\ufeffb\u0085c"), ["a\ufeffb", "c"])
+    }),
+  )
+
+  it.effect.each(["falcon", "gpt-neox-mamba", "llama2", "mistral", "opt"])(
+    "have Python's ids and texts: %s",
+    (name, context) =>
+      Effect.gen(function* () {
+        const tokenizer = Mix.real(`${name}/tokenizer.json`)
+        if ("missing" in tokenizer) return context.skip(`no ${tokenizer.missing}`)
+        yield* Mix.matches(name, yield* make({ tokenizer }, { vocab_size: 65_024 }))
+      }),
+    60_000,
+  )
 })

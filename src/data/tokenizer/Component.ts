@@ -47,4 +47,4 @@ export const choose =
   }
 
 /** What a file may leave out or set to null. */
-export const or = <S extends Schema.Constraint, A>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
+export const or = <S extends Schema.Constraint>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))

@@ -43,7 +43,7 @@ const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, "
 /** Leftmost and of those the longest; a token may swallow the white space beside it or demand to stand alone. */
 const cutter = (tokens: ReadonlyArray<readonly [content: string, token: AddedToken]>): Cut => {
   const byContent = new Map(tokens.filter(([content]) => content !== ""))
-  if (byContent.size === 0) return (text, first) => [{ text, first }]
+  if (byContent.size === 0) return (text, first) => (text === "" ? [] : [{ text, first }])
   const longestFirst = [...byContent.keys()].toSorted((a, b) => b.length - a.length)
   const expression = new RegExp(longestFirst.map(escaped).join("|"), "gu")
   return (text, first) => {
