@@ -1,38 +1,56 @@
-/** From a config.json to the family that runs it and everything that follows from the config alone. */
+/** From a checkpoint's files to the family that runs it and everything that follows from its config alone. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Checkpoint from "../src/data/Checkpoint.ts"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Family from "../src/models/Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Plugin from "./Plugin.ts"
 
-/** What can be wrong with the folder is wrong with `source`. */
-export const atSource = <A>(effect: Effect.Effect<A, { readonly message: string }>): Effect.Effect<A, Problem> =>
+/** What can be wrong with the files is wrong with `source`. */
+export const atSource = <A, R>(
+  effect: Effect.Effect<A, { readonly message: string }, R>,
+): Effect.Effect<A, Problem, R> =>
   Effect.mapError(effect, ({ message }) => new Problem({ path: ["source"], reason: message }))
 
-/** The file of the family that config.json names. */
-export const familyFile = (config: string) =>
+/** Absolute paths by slot: `gguf` alone; or `config`, `index` or `weights`, and `tokenizer.<role>`. */
+export type Paths = { readonly [slot: string]: string }
+
+const bad = (reason: string) => new Problem({ path: ["source"], reason })
+
+/** The file of the family that config.json or the GGUF file names. */
+export const familyFile = (paths: Paths) =>
   Effect.gen(function* () {
-    const object = yield* atSource(Checkpoint.readObject(config))
-    const type = object["model_type"]
-    if (typeof type !== "string") {
-      return yield* new Problem({ path: ["source"], reason: `${config}: has no model_type` })
-    }
-    return yield* Effect.mapError(
-      Plugin.path("models", type, ["source"]),
-      ({ reason }) => new Problem({ path: ["source"], reason: `${config}: unknown architecture: ${reason}` }),
+    if (paths["gguf"] !== undefined) return (yield* Gguf.family(paths["gguf"])).file
+    const config = paths["config"]!
+    const type = (yield* atSource(Checkpoint.readObject(config)))["model_type"]
+    if (typeof type !== "string") return yield* bad(`${config}: has no model_type`)
+    return yield* Effect.mapError(Plugin.path("models", type, ["source"]), ({ reason }) =>
+      bad(`${config}: unknown architecture: ${reason}`),
     )
   })
 
-/** The family's description of this config: shape, catalog, sites. */
-export const describe = (config: string) =>
+const decode = (file: string, object: { readonly [key: string]: unknown }, source: string) =>
   Effect.gen(function* () {
-    const file = yield* familyFile(config)
     const family = yield* Plugin.load(file, Family.isFamily)
-    const object = yield* atSource(Checkpoint.readObject(config))
     const decoded = yield* Effect.mapError(
       Schema.decodeUnknownEffect(family.config)(object, { errors: "all" }),
-      (error) => new Problem({ path: ["source"], reason: `${config}: ${String(error.message)}` }),
+      (error) => bad(`${source}: ${String(error.message)}`),
     )
     return { file, name: Plugin.nameOf(file), family, object, decoded, outline: Family.outline(family, decoded) }
+  })
+
+/** The family's description of this config (shape, catalog, sites), and the catalog of the weights as it calls them. */
+export const describe = (paths: Paths) =>
+  Effect.gen(function* () {
+    const gguf = paths["gguf"]
+    if (gguf !== undefined) {
+      const found = yield* Gguf.family(gguf)
+      const described = yield* decode(found.file, found.config, gguf)
+      return { ...described, weights: gguf, catalog: yield* found.catalog(described.outline, described.decoded) }
+    }
+    const file = yield* familyFile(paths)
+    const described = yield* decode(file, yield* atSource(Checkpoint.readObject(paths["config"]!)), paths["config"]!)
+    const weights = (paths["index"] ?? paths["weights"])!
+    return { ...described, weights, catalog: yield* atSource(Checkpoint.catalog(weights)) }
   })

@@ -4,36 +4,34 @@ import * as Schema from "effect/Schema"
 import { readFileSync, statSync } from "node:fs"
 import { Pool } from "../src/compute/Pool.ts"
 import * as Checkpoint from "../src/data/Checkpoint.ts"
-import * as Safetensors from "../src/data/Safetensors.ts"
 import * as Tokenizer from "../src/data/Tokenizer.ts"
+import type { StageFailure } from "../src/engine/Problem.ts"
+import type { Blob } from "../src/engine/Artifact.ts"
 import type { Context } from "../src/engine/Stage.ts"
-import type { Dtype } from "../src/math/Half.ts"
 import { failing } from "./Failing.ts"
-import { describe } from "./Architecture.ts"
+import { describe, type Paths } from "./Architecture.ts"
+import * as Gguf from "./Gguf.ts"
 import type * as Model from "./Model.ts"
 
 export const load = Effect.fnUntraced(function* (context: Context) {
   const { sources } = context
   const pool = yield* Pool
-  const { decoded, family, file, name, object, outline } = yield* failing(describe(sources["config"]!.path))
-  const weights = (sources["index"] ?? sources["weights"]!).path
-  const catalog = yield* failing(Safetensors.read(weights))
-  const entries = yield* failing(Checkpoint.match(weights, catalog, outline))
+  const paths = Object.fromEntries(Object.entries(sources).map(([slot, { path }]) => [slot, path]))
+  const { decoded, family, file, name, object, outline, ...checkpoint } = yield* failing(describe(paths))
+  const entries = yield* failing(Checkpoint.match(checkpoint.weights, checkpoint.catalog, outline))
 
   const digests = new Map(Object.values(sources).map(({ digest, path }) => [path, digest]))
   const within = (path: string, offset: number) => ({ file: digests.get(path)!, offset })
   let done = 0
   const tensors = yield* Effect.forEach(
     entries,
-    Effect.fnUntraced(function* ([tensor, { bytes, dtype, file: path, offset, shape }]) {
+    Effect.fnUntraced(function* ([tensor, { bytes, dtype, file: path, offset, shape, transforms }]) {
       const argument = { path, offset, bytes, tensor, dtype }
       const module = new URL("../src/compute/Inspect.ts", import.meta.url)
       const digest = yield* failing(pool.call<string>(module, "inspect", argument))
       yield* context.progress(++done, entries.size, "tensors")
       const data = { blob: digest, bytes, within: within(path, offset) }
-      const transposed = outline.transposed.has(tensor)
-      const plain = { dtype: dtype as Dtype, shape: transposed ? shape.toReversed() : [...shape], data }
-      return [tensor, { ...plain, ...(transposed && { transposed }) }] as const
+      return [tensor, { dtype, shape: [...shape], data, ...(transforms.length > 0 && { transforms }) }] as const
     }),
     { concurrency: pool.size },
   )
@@ -43,33 +41,37 @@ export const load = Effect.fnUntraced(function* (context: Context) {
     bytes: statSync(path).size,
     within: { file: digest, offset: 0 },
   })
-  const tokenizerConfig = sources["tokenizerConfig"]
-  const tokenizer = yield* failing(
-    Tokenizer.make(
-      {
-        tokenizer: readFileSync(sources["tokenizer"]!.path),
-        config: tokenizerConfig && readFileSync(tokenizerConfig.path),
-      },
-      tokensOf(object, outline.shape.vocabulary),
-    ),
-  )
+  const files = yield* tokenizerFiles(paths)
+  const tokenizer = yield* failing(Tokenizer.make(files, tokensOf(object, outline.shape.vocabulary)))
+  const kept: { [role in Checkpoint.TokenizerRole]?: Blob } = {}
+  for (const role of Checkpoint.TOKENIZER_ROLES) {
+    const source = sources[`tokenizer.${role}`]
+    if (source !== undefined) kept[role] = whole(source)
+    else if (files[role] !== undefined) kept[role] = yield* context.put(files[role])
+  }
   const value: Model.Value = {
     family: name,
     code: { [`models/${name}`]: yield* context.fingerprint(file) },
     config: (yield* failing(Schema.encodeUnknownEffect(family.config)(decoded))) as Model.Value["config"],
-    tokenizer: {
-      file: whole(sources["tokenizer"]!),
-      ...(tokenizerConfig && { config: whole(tokenizerConfig) }),
-      bos: tokenizer.bos,
-      eos: [...tokenizer.eos],
-    },
+    tokenizer: { files: kept, bos: tokenizer.bos, eos: [...tokenizer.eos], prefix: [...tokenizer.prefix] },
     tensors: Object.fromEntries(tensors),
     activations: {},
     kv: {},
+    state: {},
     coverage: [],
   }
   return value
 })
+
+/** The tokenizer's files as bytes; those of a GGUF file are made from it. */
+const tokenizerFiles = (paths: Paths): Effect.Effect<Tokenizer.Files, StageFailure> =>
+  Effect.gen(function* () {
+    if (paths["gguf"] !== undefined) return yield* failing(Gguf.tokenizer(paths["gguf"]))
+    const found = Checkpoint.TOKENIZER_ROLES.map((role) => [role, paths[`tokenizer.${role}`]] as const)
+    return Object.fromEntries(
+      found.flatMap(([role, path]) => (path === undefined ? [] : [[role, readFileSync(path)]])),
+    ) as Tokenizer.Files
+  })
 
 /** What config.json says of its tokens, where it says it in the usual way. */
 const tokensOf = (config: { readonly [key: string]: unknown }, vocabulary: number): Tokenizer.ModelTokens => {

@@ -1,14 +1,27 @@
 /** The artifact `load` and `quantize` give and everything else reads: a checkpoint as data, bytes by reference. */
 import * as Schema from "effect/Schema"
 import * as Artifact from "../src/engine/Artifact.ts"
+import { TOKENIZER_ROLES } from "../src/data/Checkpoint.ts"
+import { DTYPES } from "../src/math/Elements.ts"
 import type { Outline as FamilyOutline } from "../src/models/Family.ts"
 
-/** A tensor as the checkpoint stores it: raw little-endian elements, row-major. */
+const Counts = Schema.Array(Schema.Int)
+/** See `math/Transform.ts`. */
+const Transform = Schema.Union([
+  Schema.Struct({ kind: Schema.Literal("strided"), shape: Counts, strides: Counts }),
+  Schema.Struct({ kind: Schema.Literal("transpose"), columns: Schema.Int }),
+  Schema.Struct({ kind: Schema.Literal("unpermute"), heads: Schema.Int }),
+  Schema.Struct({ kind: Schema.Literal("regroup"), groups: Schema.Int, parts: Counts }),
+  Schema.Struct({ kind: Schema.Literal("add"), value: Schema.Finite }),
+  Schema.Struct({ kind: Schema.Literal("logNegated") }),
+])
+
+/** A tensor as the checkpoint stores it: raw little-endian elements or blocks, row-major but for the transforms. */
 export const Plain = Schema.Struct({
-  dtype: Schema.Literals(["F32", "F16", "BF16"]),
+  dtype: Schema.Literals(DTYPES),
   shape: Schema.Array(Schema.Int),
-  /** The matrix is stored as [columns, rows]. */
-  transposed: Schema.optionalKey(Schema.Literal(true)),
+  /** What makes the stored values those of the tensor, in this order; none where they are. */
+  transforms: Schema.optionalKey(Schema.Array(Transform)),
   data: Artifact.Blob,
 })
 /** A quantized tensor, packed by its number format. `format` and `params` say how to decode it. */
@@ -42,7 +55,7 @@ export const Coverage = Schema.Struct({
   ),
 })
 
-/** A fake-quantizer to be placed in the graph: by site, e.g. `3.self_attn.q_proj` (activations) or `3` (K and V). */
+/** A fake-quantizer to be placed in the graph: by site, e.g. `3.self_attn.q_proj` (activations), `3` (K and V), `3.ssm`. */
 export const Placed = Schema.Record(Schema.String, Schema.Json)
 
 export const Value = Schema.Struct({
@@ -54,14 +67,17 @@ export const Value = Schema.Struct({
   code: Schema.Record(Schema.String, Artifact.Digest),
   config: Schema.Record(Schema.String, Schema.Json),
   tokenizer: Schema.Struct({
-    file: Artifact.Blob,
-    config: Schema.optionalKey(Artifact.Blob),
+    /** The files that make it, by role (`data/Tokenizer.ts`). */
+    files: Schema.Record(Schema.Literals(TOKENIZER_ROLES), Schema.optionalKey(Artifact.Blob)),
     bos: Schema.NullOr(Schema.Int),
     eos: Schema.Array(Schema.Int),
+    /** Further ids with which every sequence of the model begins. */
+    prefix: Schema.Array(Schema.Int),
   }),
   tensors: Schema.Record(Schema.String, Tensor),
   activations: Placed,
   kv: Placed,
+  state: Placed,
   coverage: Schema.Array(Coverage),
 })
 export type Value = typeof Value.Type

@@ -12,7 +12,7 @@ import * as Key from "../src/engine/plan/Key.ts"
 import { type BlobLost, StageFailure } from "../src/engine/Problem.ts"
 import type { Context } from "../src/engine/Stage.ts"
 import * as Family from "../src/models/Family.ts"
-import { ActivationQuantizer, KvQuantizer } from "../src/methods/Method.ts"
+import { ActivationQuantizer, KvQuantizer, StateQuantizer } from "../src/methods/Method.ts"
 import type * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
 
@@ -62,7 +62,7 @@ export const open = Effect.fnUntraced(function* (value: Model.Value, context: Co
         const data = place ? { ...place, bytes: stored.data.bytes } : { buffer: yield* bytes(stored.data) }
         return {
           dims,
-          recipe: { kind: "plain", tensor, dtype: stored.dtype, data, transposed: stored.transposed === true },
+          recipe: { kind: "plain", tensor, dtype: stored.dtype, data, transforms: stored.transforms ?? [] },
         }
       }
       const { codes, scales, zeros } = stored
@@ -86,9 +86,12 @@ export const open = Effect.fnUntraced(function* (value: Model.Value, context: Co
   const pool = yield* Pool
   const { tokenizer } = value
   const files: Tokenize.Files = {
-    key: tokenizer.file.blob + (tokenizer.config?.blob ?? ""),
-    tokenizer: yield* bytes(tokenizer.file),
-    config: tokenizer.config && (yield* bytes(tokenizer.config)),
+    key: Key.sha256(Key.canonical(tokenizer)),
+    files: Object.fromEntries(
+      yield* Effect.forEach(Object.entries(tokenizer.files), ([role, blob]) =>
+        Effect.map(bytes(blob), (buffer) => [role, buffer] as const),
+      ),
+    ),
     model: { vocab_size: shape.vocabulary, bos_token_id: tokenizer.bos, eos_token_id: [...tokenizer.eos] },
   }
   const module = new URL("../src/compute/Tokenize.ts", import.meta.url)
@@ -102,6 +105,7 @@ export const open = Effect.fnUntraced(function* (value: Model.Value, context: Co
       recipe,
       activations: yield* decoding(Schema.Record(Schema.String, ActivationQuantizer), value.activations),
       keyValue: yield* decoding(Schema.Record(Schema.String, KvQuantizer), value.kv),
+      states: yield* decoding(Schema.Record(Schema.String, StateQuantizer), value.state),
     },
     bos: tokenizer.bos,
     eos: tokenizer.eos,

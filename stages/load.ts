@@ -1,17 +1,14 @@
-/** `use: load`: a checkpoint folder becomes a model. Weights stay in their files; the artifact refers to them by digest. */
+/** `use: load`: a checkpoint becomes a model. Weights stay in their files; the artifact refers to them by digest. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Checkpoint from "../src/data/Checkpoint.ts"
-import * as Safetensors from "../src/data/Safetensors.ts"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Stage from "../src/engine/Stage.ts"
 import { atSource, describe, familyFile } from "./Architecture.ts"
 import * as Model from "./Model.ts"
 
-const SOURCE = "bundled:<name> (comes with Assay) or dir:<folder> (a folder in the Hugging Face layout)"
-
-/** The checkpoint's weight file or index, from the planned files. */
-const weightsOf = (sources: { readonly [slot: string]: string }) => sources["index"] ?? sources["weights"]!
+const SOURCE =
+  "bundled:<name> (comes with Assay), dir:<folder> (in the Hugging Face layout), or gguf:<file> (llama.cpp's format)"
 
 export default Stage.make({
   description: "Reads a checkpoint: config, tokenizer, weights.",
@@ -24,31 +21,27 @@ export default Stage.make({
   gives: Model.Model,
   sources: ({ source }, locate) =>
     Effect.gen(function* () {
+      const at = <A>(effect: Effect.Effect<A, { readonly reason: string }>) =>
+        Effect.mapError(effect, ({ reason }) => new Problem({ path: ["source"], reason }))
+      const [, gguf] = /^gguf:(.*)$/.exec(source) ?? []
+      if (gguf !== undefined) return { gguf: yield* at(locate.resolve(`file:${gguf}`)) }
       if (!/^(bundled|dir):/.test(source)) {
         return yield* new Problem({ path: ["source"], reason: `'${source}' names no source; write ${SOURCE}` })
       }
-      const folder = yield* Effect.mapError(
-        locate.resolve(source),
-        ({ reason }) => new Problem({ path: ["source"], reason }),
-      )
-      const files = yield* atSource(Checkpoint.files(folder))
-      const catalog = yield* atSource(Safetensors.read(files.weights))
-      const shards = [...new Set([...catalog.values()].map(({ file }) => file))].toSorted()
+      const files = yield* atSource(Checkpoint.files(yield* at(locate.resolve(source))))
       const sharded = files.weights.endsWith(".json")
+      const shards = sharded ? yield* atSource(Checkpoint.shards(files.weights)) : []
       return {
         config: files.config,
-        tokenizer: files.tokenizer,
-        ...(files.tokenizerConfig !== undefined && { tokenizerConfig: files.tokenizerConfig }),
-        ...(sharded && { index: files.weights }),
-        ...(sharded ? Object.fromEntries(shards.map((file, i) => [`shard${i}`, file])) : { weights: files.weights }),
+        ...Object.fromEntries(Object.entries(files.tokenizer).map(([role, path]) => [`tokenizer.${role}`, path])),
+        ...(sharded ? { index: files.weights } : { weights: files.weights }),
+        ...Object.fromEntries(shards.map((file, i) => [`shard${i}`, file])),
       }
     }),
-  plugins: (_params, sources) => Effect.map(familyFile(sources["config"]!), (file) => [file]),
+  plugins: (_params, sources) => Effect.map(familyFile(sources), (file) => [file]),
   outline: (_params, _inputs, sources) =>
     Effect.gen(function* () {
-      const { name, outline } = yield* describe(sources["config"]!)
-      const weights = weightsOf(sources)
-      const catalog = yield* atSource(Safetensors.read(weights))
+      const { catalog, name, outline, weights } = yield* describe(sources)
       yield* atSource(Checkpoint.match(weights, catalog, outline))
       return { family: name, outline }
     }),

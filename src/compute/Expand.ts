@@ -4,7 +4,8 @@
  */
 import * as Safetensors from "../data/Safetensors.ts"
 import type { Format } from "../formats/Format.ts"
-import { type Dtype, elementBytes, toFloat32 } from "../math/Half.ts"
+import { blockOf, type Dtype, toFloat32 } from "../math/Elements.ts"
+import * as Transform from "../math/Transform.ts"
 import * as Slab from "./Slab.ts"
 
 export type Bytes =
@@ -16,8 +17,8 @@ export interface Plain {
   readonly tensor: string
   readonly dtype: Dtype
   readonly data: Bytes
-  /** The matrix is stored as [columns, rows]. */
-  readonly transposed?: boolean
+  /** What makes the stored values those of the tensor, in this order. */
+  readonly transforms: ReadonlyArray<Transform.Transform>
 }
 export interface Packed {
   readonly kind: "packed"
@@ -45,10 +46,13 @@ export const expand = async ({ out, recipe, rows }: ExpandArgument): Promise<voi
   const target = Slab.floats(out)
   const columns = target.length / out.dims[0]!
   const read = await reader(recipe)
-  if (recipe.kind === "plain" && recipe.transposed === true) {
-    const stored = new Float32Array(target.length)
-    read(0, columns, out.dims[0]!, stored)
-    return transpose(stored, columns, out.dims[0]!, target)
+  if (recipe.kind === "plain" && recipe.transforms.length > 0) {
+    const stored = new Float32Array(elements(recipe))
+    read(0, 1, stored.length, stored)
+    target.set(
+      recipe.transforms.reduce((values, transform) => Transform.apply(transform, values, out.dims[0]!), stored),
+    )
+    return
   }
   for (const [first, last] of rows === undefined ? [[0, out.dims[0]!] as const] : ranges(rows)) {
     read(first, last, columns, target.subarray(first * columns, last * columns))
@@ -68,19 +72,19 @@ const reader = async (recipe: Recipe): Promise<Read> => {
   const { data, dtype, tensor } = recipe
   if ("buffer" in data) {
     const stored = new Uint8Array(data.buffer)
-    const size = elementBytes(dtype)
+    const block = blockOf(dtype)
+    const byte = (element: number) => (element / block.elements) * block.bytes
     return (first, last, columns, out) =>
-      toFloat32(dtype, stored.subarray(first * columns * size, last * columns * size), out)
+      toFloat32(dtype, stored.subarray(byte(first * columns), byte(last * columns)), out)
   }
   const entry = { tensor, dtype, file: data.path, offset: data.offset, bytes: data.bytes }
   return (first, last, columns, out) => Safetensors.readFloats(entry, first * columns, (last - first) * columns, out)
 }
 
-/** [rows, columns] -> [columns, rows]. */
-const transpose = (from: Float32Array, rows: number, columns: number, to: Float32Array): void => {
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) to[column * rows + row] = from[row * columns + column]!
-  }
+/** Elements that are stored; of a view those that it spans. */
+const elements = ({ data, dtype }: Plain): number => {
+  const block = blockOf(dtype)
+  return (("buffer" in data ? data.buffer.byteLength : data.bytes) / block.bytes) * block.elements
 }
 
 /** Ascending rows as ranges [first, last) of neighbours. */

@@ -5,17 +5,17 @@ import * as Tokenizer from "../data/Tokenizer.ts"
 export interface Files {
   /** Identifies the tokenizer: equal keys mean equal files. */
   readonly key: string
-  readonly tokenizer: SharedArrayBuffer
-  readonly config: SharedArrayBuffer | undefined
+  /** By role, see `data/Tokenizer.ts`. */
+  readonly files: { readonly [role: string]: SharedArrayBuffer }
   readonly model: Tokenizer.ModelTokens
 }
 
 const made = new Map<string, Promise<Tokenizer.Tokenizer>>()
 
-const open = ({ config, key, model, tokenizer }: Files) => {
+const open = ({ files: buffers, key, model }: Files) => {
   const known = made.get(key)
   if (known) return known
-  const files = { tokenizer: new Uint8Array(tokenizer), config: config && new Uint8Array(config) }
+  const files = Object.fromEntries(Object.entries(buffers).map(([role, buffer]) => [role, new Uint8Array(buffer)]))
   const fresh = Effect.runPromise(Tokenizer.make(files, model))
   made.set(key, fresh)
   return fresh

@@ -330,31 +330,3 @@ export const firstNonFinite = (dtype: Weight, stored: Uint8Array): number => {
   }
   return -1
 }
-
-/**
- * llama.cpp rotates neighbouring elements of a head, Hugging Face the two halves of a head; so its converter reorders the
- * rows of W_q and W_k (and their biases) of Llama models: row s D/2 + i of a head of size D is stored as row 2 i + s, s in
- * {0, 1} (convert_hf_to_gguf.py, LlamaModel.permute). Row `row` of the original -> its row in the file.
- */
-export const storedRow = (row: number, headDim: number): number => {
-  const within = row % headDim
-  const half = headDim / 2
-  return within < half ? row + within : row - headDim + within + 1
-}
-
-/**
- * Undoes the permutation: stored rows -> original rows in `out`, which must not overlap. `stored` is [heads, D, columns],
- * flattened: D is its length / (heads x columns).
- */
-export const unpermuteRows = (stored: Float32Array, heads: number, columns: number, out: Float32Array): void => {
-  const rows = stored.length / columns
-  const headDim = rows / heads
-  if (!Number.isInteger(headDim) || headDim % 2 !== 0 || out.length < stored.length)
-    throw new RangeError(
-      `${stored.length} elements are not ${heads} heads of even size with ${columns} columns that fit into ${out.length}`,
-    )
-  for (let row = 0; row < rows; row++) {
-    const from = storedRow(row, headDim) * columns
-    out.set(stored.subarray(from, from + columns), row * columns)
-  }
-}

@@ -4,6 +4,7 @@
  * checkpoint must have is read off the description itself.
  */
 import type * as Schema from "effect/Schema"
+import type { Transform } from "../math/Transform.ts"
 import { Block, type Heads, type Hooks, plain, type StateDims } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
 
@@ -46,6 +47,31 @@ export interface Experts<C> {
   readonly block: (b: Block, config: C, hidden: Value) => Value
 }
 
+/** A tensor of the catalog, and how it comes from a tensor of a GGUF file. */
+export interface GgufTensor {
+  readonly name: string
+  /** What undoes the converter's rearrangements, in order. */
+  readonly transforms?: ReadonlyArray<Transform>
+  /** Which of so many equal parts along the first axis: an expert of a stack. */
+  readonly part?: { readonly index: number; readonly of: number }
+}
+
+/** How llama.cpp's GGUF files hold the models of a family. */
+export interface Gguf<C> {
+  /** Is a file with these key-value pairs of this family? Told mostly by `general.architecture`. */
+  readonly is: (metadata: GgufMetadata) => boolean
+  /** What config.json would say; `model_type` is not needed. `floats` are a small tensor's values, if it is there. */
+  readonly config: (
+    metadata: GgufMetadata,
+    floats: (tensor: string) => Float32Array | undefined,
+    shapes: ReadonlyMap<string, ReadonlyArray<number>>,
+  ) => { readonly [key: string]: unknown }
+  /** What the catalog has of a tensor of the file; nothing for one that the model does not need. */
+  readonly tensors: (name: string, config: C) => ReadonlyArray<GgufTensor> | undefined
+}
+/** Key-value pairs of a GGUF file, keys whole: `llama.block_count`. */
+export type GgufMetadata = ReadonlyMap<string, unknown>
+
 export interface Family<C> {
   /** config.json; keys it does not name are ignored. */
   readonly config: Schema.Codec<C, any>
@@ -67,6 +93,7 @@ export interface Family<C> {
   readonly ignored: (config: C) => RegExp
   /** The catalog's name of a tensor that some checkpoints call otherwise. */
   readonly rename?: (name: string) => string
+  readonly gguf?: Gguf<C>
 }
 export const make = <C>(family: Family<C>): Family<C> => family
 

@@ -16,12 +16,22 @@ const Settings = Schema.Struct({
   high_freq_factor: Schema.optionalKey(Schema.Finite),
   original_max_position_embeddings: Schema.optionalKey(Positive),
   partial_rotary_factor: Schema.optionalKey(Schema.Finite),
+  attention_factor: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+  beta_fast: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+  beta_slow: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+  mscale: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+  mscale_all_dim: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
+  truncate: Schema.optionalKey(Schema.Boolean),
+  short_factor: Schema.optionalKey(Schema.Array(Schema.Finite)),
+  long_factor: Schema.optionalKey(Schema.Array(Schema.Finite)),
 })
 
 /** To be spread into the schema of a config. */
 export const fields = {
   rope_theta: Schema.optionalKey(Schema.Finite),
   partial_rotary_factor: Schema.optionalKey(Schema.Finite),
+  /** Beside the settings it goes before the one within them. */
+  original_max_position_embeddings: Schema.optionalKey(Positive),
   /** The older spelling. */
   rope_scaling: Schema.optionalKey(Schema.NullOr(Settings)),
   /** The newer spelling, which holds theta too. */
@@ -30,34 +40,67 @@ export const fields = {
 interface Config {
   readonly rope_theta?: number
   readonly partial_rotary_factor?: number
+  readonly original_max_position_embeddings?: number
   readonly rope_scaling?: typeof Settings.Type | null
   readonly rope_parameters?: typeof Settings.Type | null
 }
 
 const settingsOf = (c: Config): typeof Settings.Type => c.rope_parameters ?? c.rope_scaling ?? {}
-const typeOf = (c: Config) => settingsOf(c).rope_type ?? settingsOf(c).type ?? "default"
+/** Phi-3's first configs call longrope `su`, and its code takes `yarn` for it too. */
+const typeOf = (c: Config) => {
+  const { long_factor, rope_type, type } = settingsOf(c)
+  const written = rope_type ?? type ?? "default"
+  return written === "su" || (written === "yarn" && long_factor !== undefined) ? "longrope" : written
+}
 
 const NEEDS: { readonly [type: string]: ReadonlyArray<keyof typeof Settings.Type> } = {
   default: [],
   linear: ["factor"],
   dynamic: ["factor"],
   llama3: ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"],
+  yarn: ["factor"],
+  longrope: ["short_factor", "long_factor"],
 }
 
-/** A check of the whole config: the type is known and has what it needs. */
-export const check = Schema.makeFilter((c: Config) => {
+/** What is wrong with the settings, if anything: the type is not known or lacks what it needs. */
+export const problem = (c: Config): string | undefined => {
   const type = typeOf(c)
   const needs = NEEDS[type]
   if (needs === undefined) return `unknown rope type '${type}'; known: ${Object.keys(NEEDS).join(", ")}`
   const missing = needs.filter((key) => settingsOf(c)[key] === undefined)
   return missing.length === 0 ? undefined : `rope type '${type}' needs ${missing.join(", ")}`
-})
+}
+/** The same, as a check of the whole config. */
+export const check = Schema.makeFilter(problem)
+
+/**
+ * What is wrong with turning `dim` channels of a head, for a check of the family's: the number is odd, or the divisors
+ * of longrope are not as many as the pairs.
+ */
+export const misfit = (c: Config, dim: number): string | undefined => {
+  if (dim % 2 === 1) return `rotary positions turn pairs of channels, and the turned head size ${dim} is odd`
+  if (typeOf(c) !== "longrope") return undefined
+  const settings = settingsOf(c)
+  for (const key of ["short_factor", "long_factor"] as const) {
+    const given = settings[key]?.length ?? dim / 2
+    if (given !== dim / 2) return `${key} has ${given} values for the ${dim / 2} pairs of channels that are turned`
+  }
+  return undefined
+}
+
+/** How yarn scales cos and sin: 0.1 ln(factor) + 1, or a quotient of two such where both mscales are given. */
+const yarnScale = (factor: number, { attention_factor, mscale, mscale_all_dim }: typeof Settings.Type): number => {
+  const sharper = (by: number) => (factor <= 1 ? 1 : 0.1 * by * Math.log(factor) + 1)
+  // A scale of 0 is none at all.
+  return attention_factor ?? (mscale && mscale_all_dim ? sharper(mscale) / sharper(mscale_all_dim) : sharper(1))
+}
 
 /** @param context the config's longest sequence, where the settings name no other. */
 export const rope = (c: Config, context: number, theta = 10_000): Rope.Rope => {
   const settings = settingsOf(c)
   const base = settings.rope_theta ?? c.rope_theta ?? theta
   const factor = settings.factor ?? 1
+  const originalContext = c.original_max_position_embeddings ?? settings.original_max_position_embeddings ?? context
   switch (typeOf(c)) {
     case "linear":
       return { type: "linear", theta: base, factor }
@@ -70,8 +113,31 @@ export const rope = (c: Config, context: number, theta = 10_000): Rope.Rope => {
         factor,
         lowFrequencyFactor: settings.low_freq_factor!,
         highFrequencyFactor: settings.high_freq_factor!,
-        originalContext: settings.original_max_position_embeddings ?? context,
+        originalContext,
       }
+    case "yarn":
+      return {
+        type: "yarn",
+        theta: base,
+        factor,
+        originalContext,
+        betaFast: settings.beta_fast || 32,
+        betaSlow: settings.beta_slow || 1,
+        truncate: settings.truncate ?? true,
+        scale: yarnScale(factor, settings),
+      }
+    case "longrope": {
+      const stretch = settings.factor ?? context / originalContext
+      const sharper = stretch <= 1 ? 1 : Math.sqrt(1 + Math.log(stretch) / Math.log(originalContext))
+      return {
+        type: "longrope",
+        theta: base,
+        short: settings.short_factor!,
+        long: settings.long_factor!,
+        originalContext,
+        scale: settings.attention_factor ?? sharper,
+      }
+    }
     default:
       return { type: "default", theta: base }
   }
@@ -82,5 +148,14 @@ export const rotaryDim = (c: Config, dim: number, factor = 1): number =>
   Math.trunc(dim * (settingsOf(c).partial_rotary_factor ?? c.partial_rotary_factor ?? factor))
 
 /** Do the tables change with the length of the sequence? */
-export const dependsOnLength = (c: Config, context: number, length: number): boolean =>
-  rope(c, context).type === "dynamic" && length > context
+export const dependsOnLength = (c: Config, context: number, length: number): boolean => {
+  const settings = rope(c, context)
+  switch (settings.type) {
+    case "dynamic":
+      return length > settings.context
+    case "longrope":
+      return length > settings.originalContext
+    default:
+      return false
+  }
+}

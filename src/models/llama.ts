@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -38,11 +39,8 @@ const Config = Schema.Struct({
       ? undefined
       : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}; give head_dim`,
   ),
-  Schema.makeFilter((c) => {
-    const dim = c.head_dim ?? c.hidden_size / c.num_attention_heads
-    return dim % 2 !== 1 ? undefined : `the head size ${dim} is odd; rotary positions turn pairs of channels`
-  }),
   Rotary.check,
+  Schema.makeFilter((c) => Rotary.misfit(c, c.head_dim ?? c.hidden_size / c.num_attention_heads)),
   Schema.makeFilter((c) =>
     (c.rope_condense_ratio ?? 1) === 1 || (c.rope_scaling ?? c.rope_parameters) == null
       ? undefined
@@ -117,4 +115,40 @@ export default Family.make<Config>({
     c.tie_word_embeddings
       ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+
+  gguf: {
+    // Mixtral's files say llama too, and how many experts they have.
+    is: (metadata) => metadata.get("general.architecture") === "llama" && !metadata.has("llama.expert_count"),
+    config: (metadata, floats, shapes) => ({
+      ...Gguf.sizes("llama", metadata, shapes),
+      ...Gguf.rope("llama", metadata, floats("rope_freqs.weight")),
+      rms_norm_eps: metadata.get("llama.attention.layer_norm_rms_epsilon"),
+      attention_bias: shapes.has("blk.0.attn_q.bias"),
+      mlp_bias: shapes.has("blk.0.ffn_gate.bias"),
+    }),
+    tensors: (name, c) => {
+      if (name === "rope_freqs.weight") return []
+      const known = Gguf.tensor(name, TENSORS)
+      if (known === undefined) return undefined
+      const { keyValue, query } = heads(c)
+      const turned = /self_attn\.([qk])_proj/.exec(known)?.[1]
+      if (turned === undefined) return [{ name: known }]
+      return [{ name: known, transforms: [{ kind: "unpermute", heads: turned === "q" ? query : keyValue }] }]
+    },
+  },
 })
+
+const TENSORS = {
+  token_embd: "model.embed_tokens",
+  output_norm: "model.norm",
+  output: "lm_head",
+  attn_norm: "model.layers.N.input_layernorm",
+  attn_q: "model.layers.N.self_attn.q_proj",
+  attn_k: "model.layers.N.self_attn.k_proj",
+  attn_v: "model.layers.N.self_attn.v_proj",
+  attn_output: "model.layers.N.self_attn.o_proj",
+  ffn_norm: "model.layers.N.post_attention_layernorm",
+  ffn_gate: "model.layers.N.mlp.gate_proj",
+  ffn_up: "model.layers.N.mlp.up_proj",
+  ffn_down: "model.layers.N.mlp.down_proj",
+}

@@ -56,7 +56,7 @@ export const model = (config: Config, quantizers: Quantizers): Model.Model<never
     recipe: (tensor) => {
       const dims = catalog.get(tensor)!
       const data = { buffer: buffer(Slab.size(dims)) }
-      return Effect.succeed({ dims, recipe: { kind: "plain", tensor, dtype: "F32", data } })
+      return Effect.succeed({ dims, recipe: { kind: "plain", tensor, dtype: "F32", data, transforms: [] } })
     },
   }
 }

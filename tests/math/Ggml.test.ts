@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
-import { blockOf, dequantize, DTYPES, firstNonFinite, isWeight, storedRow, unpermuteRows } from "../../src/math/Ggml.ts"
+import { blockOf, dequantize, DTYPES, firstNonFinite, isWeight } from "../../src/math/Ggml.ts"
 
 const golden = (name: string) => readFileSync(new URL(`../golden/gguf/${name}`, import.meta.url))
 const blocks = golden("blocks.bin")
@@ -113,42 +113,5 @@ describe("firstNonFinite", () => {
       assert.strictEqual(firstNonFinite("Q8_K", stored), found, String(value))
     }
     assert.strictEqual(firstNonFinite("F16", Uint8Array.of(0, 0, 0, 0, 0, 0x7c)), 2)
-  })
-})
-
-describe("the permutation of query and key rows", () => {
-  /** weights.reshape(heads, 2, D / 2, columns).swapaxes(1, 2), as the converter writes it. */
-  const permute = (original: Float32Array, heads: number, columns: number) => {
-    const half = original.length / columns / heads / 2
-    const stored = new Float32Array(original.length)
-    let to = 0
-    for (let head = 0; head < heads; head++)
-      for (let i = 0; i < half; i++)
-        for (let s = 0; s < 2; s++)
-          for (let c = 0; c < columns; c++) stored[to++] = original[((head * 2 + s) * half + i) * columns + c]!
-    return stored
-  }
-  for (const [heads, headDim, columns] of [
-    [1, 2, 1],
-    [3, 8, 5],
-    [4, 6, 1],
-  ] as const) {
-    it(`is undone: ${heads} heads of ${headDim}, ${columns} columns`, () => {
-      const original = Float32Array.from({ length: heads * headDim * columns }, (_, i) => i)
-      const out = new Float32Array(original.length)
-      unpermuteRows(permute(original, heads, columns), heads, columns, out)
-      assert.deepStrictEqual(out, original)
-      const stored = permute(
-        Float32Array.from({ length: heads * headDim }, (_, i) => i),
-        heads,
-        1,
-      )
-      stored.forEach((row, at) => assert.strictEqual(storedRow(row, headDim), at))
-    })
-  }
-  it("refuses what is no heads of even size", () => {
-    assert.throws(() => unpermuteRows(new Float32Array(9), 3, 1, new Float32Array(9)), RangeError)
-    assert.throws(() => unpermuteRows(new Float32Array(10), 3, 1, new Float32Array(10)), RangeError)
-    assert.throws(() => unpermuteRows(new Float32Array(8), 2, 1, new Float32Array(7)), RangeError)
   })
 })

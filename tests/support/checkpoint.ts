@@ -5,7 +5,6 @@ import type { Model } from "../../src/compute/Model.ts"
 import * as Checkpoint from "../../src/data/Checkpoint.ts"
 import * as Safetensors from "../../src/data/Safetensors.ts"
 import * as Family from "../../src/models/Family.ts"
-import type { Dtype } from "../../src/math/Half.ts"
 
 export const open = (
   folder: string,
@@ -18,20 +17,16 @@ export const open = (
       yield* Checkpoint.readObject(`${folder}/config.json`),
     )
     const outline = Family.outline(family, config)
-    const entries = yield* Checkpoint.match(weights, yield* Safetensors.read(weights), outline)
+    const entries = yield* Checkpoint.match(weights, yield* Checkpoint.catalog(weights), outline)
     const model: Model<never> = {
       family,
       config,
       shape: outline.shape,
       ...quantizers,
       recipe: (tensor) => {
-        const { bytes, dtype, file, offset, shape } = entries.get(tensor)!
+        const { bytes, dtype, file, offset, shape, transforms } = entries.get(tensor)!
         const data = { path: file, offset, bytes }
-        const transposed = outline.transposed.has(tensor)
-        return Effect.succeed({
-          dims: transposed ? shape.toReversed() : shape,
-          recipe: { kind: "plain", tensor, dtype: dtype as Dtype, data, transposed },
-        })
+        return Effect.succeed({ dims: shape, recipe: { kind: "plain", tensor, dtype, data, transforms } })
       },
     }
     return model

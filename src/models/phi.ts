@@ -1,0 +1,118 @@
+/**
+ * Phi-1, Phi-1.5 and Phi-2 (Gunasekar et al. 2023, Li et al. 2023). Follows `modeling_phi.py` of Hugging Face
+ * transformers: attention and MLP side by side after one norm, a part of each head turned by rotary positions, biases
+ * throughout, the head included.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Rope from "../math/Rope.ts"
+import type { Value } from "../onnx/Graph.ts"
+import * as Family from "./Family.ts"
+import * as Rotary from "./Rotary.ts"
+
+const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
+const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
+
+const Config = Schema.Struct({
+  vocab_size: size(51_200),
+  hidden_size: size(2048),
+  intermediate_size: size(8192),
+  num_hidden_layers: size(24),
+  num_attention_heads: size(32),
+  num_key_value_heads: Schema.optionalKey(Schema.NullOr(Positive)),
+  max_position_embeddings: size(2048),
+  hidden_act: Schema.Literals(["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu"]).pipe(
+    Schema.withDecodingDefaultKey(Effect.succeed("gelu_new" as const)),
+  ),
+  layer_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
+  qk_layernorm: flag(false),
+  tie_word_embeddings: flag(false),
+  ...Rotary.fields,
+}).check(
+  Schema.makeFilter((c) =>
+    c.hidden_size % c.num_attention_heads === 0
+      ? undefined
+      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}`,
+  ),
+  Schema.makeFilter((c) =>
+    c.num_attention_heads % (c.num_key_value_heads ?? c.num_attention_heads) === 0
+      ? undefined
+      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
+  ),
+  Rotary.check,
+  Schema.makeFilter((c) => {
+    const turned = rotaryDim(c)
+    return turned > 0 ? Rotary.misfit(c, turned) : "partial_rotary_factor leaves no channel of a head to be turned"
+  }),
+)
+type Config = typeof Config.Type
+
+const heads = (c: Config) => ({
+  query: c.num_attention_heads,
+  keyValue: c.num_key_value_heads ?? c.num_attention_heads,
+  dim: c.hidden_size / c.num_attention_heads,
+})
+const rotaryDim = (c: Config) => Rotary.rotaryDim(c, heads(c).dim, 0.5)
+
+export default Family.make<Config>({
+  config: Config,
+  shape: (c) => ({
+    layers: c.num_hidden_layers,
+    hidden: c.hidden_size,
+    vocabulary: c.vocab_size,
+    memory: { kind: "keyValue", heads: heads(c) },
+    context: c.max_position_embeddings,
+  }),
+  tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), rotaryDim(c), length),
+  tablesDependOnLength: (c, length) => Rotary.dependsOnLength(c, c.max_position_embeddings, length),
+
+  embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
+
+  block: (b, c, hidden) => {
+    const bias = { bias: true }
+    const size = c.hidden_size
+    const { dim, keyValue, query } = heads(c)
+
+    const x = b.flatten(hidden, size)
+    const a = b.layerNorm("input_layernorm", size, c.layer_norm_eps, x, bias)
+    const project = (name: string, count: number) =>
+      b.unflatten(b.linear(`self_attn.${name}`, [count * dim, size], a, bias), count * dim, hidden)
+    // Each head by itself, with the same gain.
+    const normed = (site: string, count: number, y: Value) =>
+      c.qk_layernorm
+        ? b.reshape(
+            b.layerNorm(`self_attn.${site}`, dim, c.layer_norm_eps, b.reshape(y, 0, 0, count, dim), bias),
+            0,
+            0,
+            count * dim,
+          )
+        : y
+    const q = normed("q_layernorm", query, project("q_proj", query))
+    const k = normed("k_layernorm", keyValue, project("k_proj", keyValue))
+    const v = project("v_proj", keyValue)
+    const mixed = b.attention(q, k, v, { heads: heads(c), rotary: { dim: rotaryDim(c) } })
+    const o = b.linear("self_attn.dense", [size, query * dim], b.flatten(mixed, query * dim), bias)
+
+    const up = b.gelu(
+      b.linear("mlp.fc1", [c.intermediate_size, size], a, bias),
+      c.hidden_act === "gelu" ? "none" : "tanh",
+    )
+    const down = b.linear("mlp.fc2", [size, c.intermediate_size], up, bias)
+    return b.unflatten(b.add(b.add(o, down), x), size, hidden)
+  },
+
+  head: (b, c, hidden) =>
+    b.linear(
+      "lm_head",
+      [c.vocab_size, c.hidden_size],
+      b.layerNorm("model.final_layernorm", c.hidden_size, c.layer_norm_eps, hidden, { bias: true }),
+      c.tie_word_embeddings ? { bias: true, weight: "model.embed_tokens.weight" } : { bias: true },
+    ),
+
+  prefix: (layer) => `model.layers.${layer}.`,
+  ignored: (c) =>
+    c.tie_word_embeddings
+      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
+      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+})

@@ -1,0 +1,133 @@
+/**
+ * StableLM 3B-4E1T and StableLM 2 (Bellagente et al. 2024), Stable Code among them. Follows `modeling_stablelm.py` of
+ * Hugging Face transformers: Llama's block with layer norms that have biases, a part of each head turned by rotary
+ * positions; in the 12B, attention and MLP side by side after one norm, and a norm for each head of queries and keys.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Rope from "../math/Rope.ts"
+import type { Block } from "../onnx/Block.ts"
+import type { Value } from "../onnx/Graph.ts"
+import * as Family from "./Family.ts"
+import * as Rotary from "./Rotary.ts"
+
+const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
+const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
+
+const Config = Schema.Struct({
+  vocab_size: size(50_304),
+  hidden_size: size(2560),
+  intermediate_size: size(6912),
+  num_hidden_layers: size(32),
+  num_attention_heads: size(32),
+  num_key_value_heads: size(32),
+  max_position_embeddings: size(4096),
+  hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
+  layer_norm_eps: Schema.optionalKey(Schema.Finite),
+  use_qkv_bias: flag(false),
+  qk_layernorm: flag(false),
+  use_parallel_residual: flag(false),
+  tie_word_embeddings: flag(false),
+  ...Rotary.fields,
+  /** What layer_norm_eps and partial_rotary_factor were called in the code the first weights came with. */
+  norm_eps: Schema.optionalKey(Schema.Finite),
+  rope_pct: Schema.optionalKey(Schema.Finite),
+}).check(
+  Schema.makeFilter((c) =>
+    c.hidden_size % c.num_attention_heads === 0
+      ? undefined
+      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}`,
+  ),
+  Schema.makeFilter((c) =>
+    c.num_attention_heads % c.num_key_value_heads === 0
+      ? undefined
+      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
+  ),
+  Schema.makeFilter((c) =>
+    epsilon(c) === (c.norm_eps ?? epsilon(c))
+      ? undefined
+      : `layer_norm_eps ${c.layer_norm_eps} and norm_eps ${c.norm_eps} differ`,
+  ),
+  Rotary.check,
+  Schema.makeFilter((c) => {
+    const turned = rotaryDim(c)
+    if (c.rope_pct !== undefined && Math.trunc(heads(c).dim * c.rope_pct) !== turned)
+      return `partial_rotary_factor turns ${turned} channels of a head, and rope_pct ${c.rope_pct} others`
+    return turned > 0 ? Rotary.misfit(c, turned) : "partial_rotary_factor leaves no channel of a head to be turned"
+  }),
+)
+type Config = typeof Config.Type
+
+const epsilon = (c: Pick<Config, "layer_norm_eps" | "norm_eps">) => c.layer_norm_eps ?? c.norm_eps ?? 1e-5
+
+const heads = (c: Config) => ({
+  query: c.num_attention_heads,
+  keyValue: c.num_key_value_heads,
+  dim: c.hidden_size / c.num_attention_heads,
+})
+const rotaryDim = (c: Config) => Rotary.rotaryDim(c, heads(c).dim, c.rope_pct ?? 0.25)
+
+/** Each head of [batch, sequence, count x dim] by itself, with a gain of its own: `<site>.norms.<head>.weight`. */
+const normHeads = (b: Block, c: Config, site: string, count: number, x: Value): Value => {
+  const { dim } = heads(c)
+  const gains = Array.from({ length: count }, (_, head) => b.weight(`${site}.norms.${head}.weight`, [dim]))
+  const apart = b.reshape(x, 0, 0, count, dim)
+  const normed = b.layerNorm(site, dim, epsilon(c), apart, { weight: false, bias: false })
+  return b.multiply(b.reshape(normed, 0, 0, count * dim), b.graph.op("Concat", gains, { axis: 0 }))
+}
+
+export default Family.make<Config>({
+  config: Config,
+  shape: (c) => ({
+    layers: c.num_hidden_layers,
+    hidden: c.hidden_size,
+    vocabulary: c.vocab_size,
+    memory: { kind: "keyValue", heads: heads(c) },
+    context: c.max_position_embeddings,
+  }),
+  tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), rotaryDim(c), length),
+  tablesDependOnLength: (c, length) => Rotary.dependsOnLength(c, c.max_position_embeddings, length),
+
+  embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
+
+  block: (b, c, hidden) => {
+    const size = c.hidden_size
+    const plain = { bias: false }
+    const { keyValue, query, dim } = heads(c)
+
+    const x = b.flatten(hidden, size)
+    const a = b.layerNorm("input_layernorm", size, epsilon(c), x, { bias: true })
+    const project = (name: string, count: number) =>
+      b.unflatten(b.linear(`self_attn.${name}`, [count * dim, size], a, { bias: c.use_qkv_bias }), count * dim, hidden)
+    const normed = (site: string, count: number, y: Value) =>
+      c.qk_layernorm ? normHeads(b, c, `self_attn.${site}`, count, y) : y
+    const q = normed("q_layernorm", query, project("q_proj", query))
+    const k = normed("k_layernorm", keyValue, project("k_proj", keyValue))
+    const v = project("v_proj", keyValue)
+    const mixed = b.attention(q, k, v, { heads: heads(c), rotary: { dim: rotaryDim(c) } })
+    const h = b.add(x, b.linear("self_attn.o_proj", [size, size], b.flatten(mixed, size), plain))
+
+    const m = c.use_parallel_residual ? a : b.layerNorm("post_attention_layernorm", size, epsilon(c), h, { bias: true })
+    const gate = b.silu(b.linear("mlp.gate_proj", [c.intermediate_size, size], m, plain))
+    const up = b.linear("mlp.up_proj", [c.intermediate_size, size], m, plain)
+    const down = b.linear("mlp.down_proj", [size, c.intermediate_size], b.multiply(gate, up), plain)
+    return b.unflatten(b.add(h, down), size, hidden)
+  },
+
+  head: (b, c, hidden) =>
+    b.linear(
+      "lm_head",
+      [c.vocab_size, c.hidden_size],
+      b.layerNorm("model.norm", c.hidden_size, epsilon(c), hidden, { bias: true }),
+      c.tie_word_embeddings ? { bias: false, weight: "model.embed_tokens.weight" } : { bias: false },
+    ),
+
+  prefix: (layer) => `model.layers.${layer}.`,
+  // Checkpoints of the bare model lack the prefix.
+  rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+  ignored: (c) =>
+    c.tie_word_embeddings
+      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
+      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+})

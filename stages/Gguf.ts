@@ -1,0 +1,96 @@
+/** A GGUF file as a checkpoint: which family it is of, what its config would be, and its tensors by the family's names. */
+import * as Effect from "effect/Effect"
+import type * as Checkpoint from "../src/data/Checkpoint.ts"
+import * as GgufFile from "../src/data/Gguf.ts"
+import * as GgufTokenizer from "../src/data/GgufTokenizer.ts"
+import * as Safetensors from "../src/data/Safetensors.ts"
+import type * as Tokenizer from "../src/data/Tokenizer.ts"
+import { Problem } from "../src/engine/Problem.ts"
+import * as Family from "../src/models/Family.ts"
+import * as Plugin from "./Plugin.ts"
+
+const bad = (reason: string) => new Problem({ path: ["source"], reason })
+
+const read = (path: string) => Effect.mapError(GgufFile.read(path), ({ message }) => bad(message))
+
+/** The elements of a tensor that is small: scaling factors, not weights. */
+const LARGEST = 1 << 16
+
+export const family = Effect.fnUntraced(function* (path: string) {
+  const { catalog, metadata } = yield* read(path)
+  for (const name of Plugin.names("models")) {
+    const file = yield* Plugin.path("models", name, ["source"])
+    const { gguf } = yield* Plugin.load(file, Family.isFamily)
+    if (gguf?.is(metadata) !== true) continue
+    const floats = (tensor: string): Float32Array | undefined => {
+      const entry = catalog.get(tensor)
+      const count = entry?.shape.reduce((product, n) => product * n, 1) ?? 0
+      if (entry === undefined || count > LARGEST) return undefined
+      const values = new Float32Array(count)
+      Safetensors.readFloats(entry, 0, count, values)
+      return values
+    }
+    const shapes = new Map([...catalog.values()].map(({ shape, tensor }) => [tensor, shape]))
+    const config = yield* Effect.try({
+      try: () => gguf.config(metadata, floats, shapes),
+      catch: (cause) => bad(`${path}: ${(cause as Error).message}`),
+    })
+    return {
+      file,
+      config,
+      catalog: (outline: Family.Outline, decoded: unknown) => named(path, catalog, gguf, outline, decoded),
+    }
+  }
+  const architecture = metadata.get("general.architecture")
+  return yield* bad(`${path}: unknown architecture '${String(architecture)}'; ${yield* known}`)
+})
+
+const known = Effect.gen(function* () {
+  const names: Array<string> = []
+  for (const name of Plugin.names("models")) {
+    const { gguf } = yield* Plugin.load(yield* Plugin.path("models", name, ["source"]), Family.isFamily)
+    if (gguf !== undefined) names.push(name)
+  }
+  return `GGUF files of these families are read: ${names.join(", ")}`
+})
+
+const withoutOnes = (shape: ReadonlyArray<number>) => shape.filter((n) => n !== 1).join()
+
+/** The file's tensors by the catalog's names, parts cut out of stacks. */
+const named = Effect.fnUntraced(function* (
+  path: string,
+  catalog: Safetensors.Catalog,
+  gguf: Family.Gguf<unknown>,
+  outline: Family.Outline,
+  config: unknown,
+) {
+  const entries = new Map<string, Checkpoint.Entry>()
+  for (const entry of catalog.values()) {
+    const targets = gguf.tensors(entry.tensor, config)
+    if (targets === undefined) {
+      return yield* bad(`${path} has the tensor ${entry.tensor}, which the architecture has no place for`)
+    }
+    for (const { name, part = { index: 0, of: 1 }, transforms = [] } of targets) {
+      const [first, ...rest] = entry.shape
+      const cut = part.of === 1 ? entry.shape : rest
+      if (part.of !== 1 && first !== part.of) {
+        return yield* bad(`${path}: tensor ${entry.tensor} stacks ${first} matrices; its keys make it ${part.of}`)
+      }
+      // The same matrix may be written with an axis of one, or the other way round where a transform turns it.
+      const expected = outline.catalog.get(name)
+      const turned = transforms.some(({ kind }) => kind === "transpose") ? cut.toReversed() : cut
+      const shape = expected !== undefined && withoutOnes(expected) === withoutOnes(turned) ? expected : turned
+      const bytes = entry.bytes / part.of
+      entries.set(name, { ...entry, shape, bytes, offset: entry.offset + part.index * bytes, transforms })
+    }
+  }
+  return entries as Checkpoint.Catalog
+})
+
+/** tokenizer.json and tokenizer_config.json, made from the file. */
+export const tokenizer = Effect.fnUntraced(function* (path: string) {
+  const { metadata } = yield* GgufFile.read(path)
+  const { config, tokenizer } = yield* GgufTokenizer.convert(path, metadata)
+  const bytes = (object: object) => new TextEncoder().encode(JSON.stringify(object))
+  return { tokenizer: bytes(tokenizer), config: bytes(config) } satisfies Tokenizer.Files
+})
