@@ -20,12 +20,12 @@ const [Effect, Layer, Result, Command, Product, Plan, Run, Why, Results, List, S
   import("./cli/Cache.ts"),
 ])
 
-/** The cache, opened where a command needs it. */
+/** The cache, and what fetches sources elsewhere, opened where a command needs them. */
 const store = ({ cache }: { readonly cache: string | undefined }) =>
   Layer.unwrap(
     Effect.map(
-      Effect.promise(() => import("./engine/store/Store.ts")),
-      ({ Store }) => Store.layer(Product.cache(cache)),
+      Effect.promise(() => Promise.all([import("./engine/store/Store.ts"), import("./cli/Remote.ts")])),
+      ([{ Store }, { Remote }]) => Layer.provideMerge(Remote.layer, Store.layer(Product.cache(cache))),
     ),
   )
 /** Threads start with the first call: none where everything is cached. */

@@ -1,13 +1,14 @@
 /** The work of `calibrate`: sequences at seeded random places, one pass, statistics kept as float32 vectors. */
 import * as Effect from "effect/Effect"
 import * as Calibrating from "../src/compute/Calibrating.ts"
-import * as Items from "../src/data/Items.ts"
 import type { Blob } from "../src/engine/Artifact.ts"
 import { StageFailure } from "../src/engine/Problem.ts"
 import type { Context } from "../src/engine/Stage.ts"
 import type { Statistic } from "../src/methods/Method.ts"
 import * as Random from "../src/math/Random.ts"
 import * as Moments from "../src/math/Statistics.ts"
+import * as Data from "./Data.ts"
+import { failing } from "./Failing.ts"
 import type * as Model from "./Model.ts"
 import * as Runtime from "./Runtime.ts"
 import type * as Statistics from "./Statistics.ts"
@@ -21,28 +22,28 @@ interface Params {
   readonly batch_tokens: number
 }
 
+/** Of an expert that saw no token: there are no statistics. */
+const UNSEEN = { tokens: 0, absmax: 0, std: 0, kurtosis: 0, min: 0, max: 0, perChannel: {} }
+
 export const calibrate = Effect.fnUntraced(function* (
   params: Params,
   { model }: { readonly model: Model.Value },
   context: Context,
 ) {
   const runtime = yield* Runtime.open(model, context)
-  const { path } = context.sources["text"]!
-  const items = yield* Effect.mapError(
-    Items.read(path, undefined),
-    ({ message }) => new StageFailure({ reason: message }),
-  )
+  const items = yield* failing(Data.read(context.sources, undefined))
+  const path = Object.values(context.sources)[0]!.path
   const texts = items.map((item) => item[params.field])
   const missing = texts.findIndex((text) => typeof text !== "string")
   if (missing >= 0) {
     const reason = `${path}: item ${missing} has no text '${params.field}'; it has ${Object.keys(items[missing]!).join(", ")}; say which with field`
     return yield* new StageFailure({ reason })
   }
-  if (params.bos && runtime.bos === null) {
+  if (params.bos && runtime.lead.length === 0) {
     return yield* new StageFailure({ reason: "the model has no BOS token; set bos: false" })
   }
   const tokens = yield* runtime.encode([texts.join("\n\n")])
-  const sequences = yield* sample(tokens[0]!, params, params.bos ? runtime.bos! : undefined, context.seed, path)
+  const sequences = yield* sample(tokens[0]!, params, params.bos ? runtime.lead : [], context.seed, path)
   const total = sequences.length * params.length
   const sites = yield* Runtime.worked(
     Calibrating.calibrate(runtime.model, sequences, params.collect.includes("gram"), params.batch_tokens, (done) =>
@@ -54,6 +55,11 @@ export const calibrate = Effect.fnUntraced(function* (
     context.put(new Uint8Array(Float32Array.from(values).buffer))
   const entries: Array<readonly [string, Statistics.Value["sites"][string]]> = []
   for (const [name, { gram, sums }] of sites) {
+    if (sums.count === 0) {
+      yield* context.log(`${name}: no token was routed to this expert`)
+      entries.push([name, { ...UNSEEN, channels: sums.sum.length }])
+      continue
+    }
     const perChannel = Moments.perChannel(sums)
     const { absmax, kurtosis, max, min, std } = Moments.overall(sums)
     const figures = `absmax ${absmax.toPrecision(4)}, std ${std.toPrecision(4)}, kurtosis ${kurtosis.toPrecision(4)}`
@@ -89,11 +95,11 @@ export const calibrate = Effect.fnUntraced(function* (
 const sample = (
   text: Int32Array,
   { length, sequences }: Params,
-  bos: number | undefined,
+  lead: ReadonlyArray<number>,
   seed: bigint,
   path: string,
 ): Effect.Effect<ReadonlyArray<Int32Array>, StageFailure> => {
-  const held = length - (bos === undefined ? 0 : 1)
+  const held = length - lead.length
   if (text.length < held) {
     const reason = `${path} has ${text.length} tokens, fewer than one sequence of ${held}; use more text or a smaller length`
     return Effect.fail(new StageFailure({ reason }))
@@ -102,7 +108,7 @@ const sample = (
   return Effect.succeed(
     Array.from({ length: sequences }, () => {
       const start = random.below(text.length - held + 1)
-      return Int32Array.from([...(bos === undefined ? [] : [bos]), ...text.subarray(start, start + held)])
+      return Int32Array.from([...lead, ...text.subarray(start, start + held)])
     }),
   )
 }

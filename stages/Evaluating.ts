@@ -10,7 +10,6 @@ import * as Runner from "../src/compute/Runner.ts"
 import * as Generating from "../src/compute/Generating.ts"
 import type { Pool } from "../src/compute/Pool.ts"
 import * as Scoring from "../src/compute/Scoring.ts"
-import * as Items from "../src/data/Items.ts"
 import * as Artifact from "../src/engine/Artifact.ts"
 import { StageFailure } from "../src/engine/Problem.ts"
 import type { Context } from "../src/engine/Stage.ts"
@@ -21,6 +20,7 @@ import { failing } from "./Failing.ts"
 import type { Overrides } from "./evaluate.ts"
 import * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
+import * as Data from "./Data.ts"
 import * as Runtime from "./Runtime.ts"
 import type * as Scores from "./Scores.ts"
 
@@ -36,13 +36,13 @@ export const evaluate = Effect.fnUntraced(function* (
   { model, reference }: { readonly model: Model.Value; readonly reference: Model.Value | undefined },
   context: Context,
 ) {
-  const { data, task: file } = context.sources
+  const { task: file } = context.sources
   const { kind } = yield* failing(Task.readCommon(file!.path))
   const scorer = yield* Plugin.load(yield* failing(Plugin.path("tasks", kind, ["task"], ".ts")), Scorer.isScorer)
   const task = { ...(yield* failing(Task.readTask(file!.path, scorer))), ...overriding(params) }
   const limit = Math.min(params.limit ?? Infinity, task.data.limit ?? Infinity)
-  const items = yield* failing(Items.read(data!.path, Number.isFinite(limit) ? limit : undefined))
-  yield* context.log(`${items.length} items of ${data!.path}`)
+  const items = yield* failing(Data.read(context.sources, Number.isFinite(limit) ? limit : undefined))
+  yield* context.log(`${items.length} items of ${task.data.source}`)
 
   const own = yield* Runtime.open(model, context)
   const other = reference && (yield* Runtime.open(reference, context))
@@ -197,18 +197,18 @@ const subject = (
       }
       const compute = Effect.gen(function* () {
         const encoded = yield* runtime.encode(prompts)
-        const withBos = encoded.map((tokens, i) => ({
-          tokens: runtime.bos === null ? tokens : Int32Array.from([runtime.bos, ...tokens]),
+        const begun = encoded.map((tokens, i) => ({
+          tokens: Int32Array.from([...runtime.lead, ...tokens]),
           seed: seed + BigInt(i) * 0x2545_f491_4f6c_dd1dn,
         }))
         yield* checkTokens(
-          withBos.map(({ tokens }) => ({ tokens, from: 1 })),
+          begun.map(({ tokens }) => ({ tokens, from: 1 })),
           runtime,
           maxTokens,
         )
         const progress = counting(context, prompts.length * maxTokens, "tokens")
         const ids = yield* Runtime.worked(
-          Generating.generate(generating(runtime), withBos, {
+          Generating.generate(generating(runtime), begun, {
             maxTokens,
             sampling,
             memory: params.memory << 20,
@@ -230,7 +230,7 @@ const subject = (
     })
 
   return {
-    bos: own.bos,
+    lead: own.lead,
     encode: own.encode,
     hasReference: other !== undefined,
     score,

@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Checkpoint from "../src/data/Checkpoint.ts"
 import * as GgufFile from "../src/data/Gguf.ts"
 import * as GgufTokenizer from "../src/data/GgufTokenizer.ts"
-import * as Safetensors from "../src/data/Safetensors.ts"
+import * as TensorFile from "../src/data/TensorFile.ts"
 import type * as Tokenizer from "../src/data/Tokenizer.ts"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Family from "../src/models/Family.ts"
@@ -27,7 +27,7 @@ export const family = Effect.fnUntraced(function* (path: string) {
       const count = entry?.shape.reduce((product, n) => product * n, 1) ?? 0
       if (entry === undefined || count > LARGEST) return undefined
       const values = new Float32Array(count)
-      Safetensors.readFloats(entry, 0, count, values)
+      TensorFile.readFloats(entry, 0, count, values)
       return values
     }
     const shapes = new Map([...catalog.values()].map(({ shape, tensor }) => [tensor, shape]))
@@ -59,7 +59,7 @@ const withoutOnes = (shape: ReadonlyArray<number>) => shape.filter((n) => n !== 
 /** The file's tensors by the catalog's names, parts cut out of stacks. */
 const named = Effect.fnUntraced(function* (
   path: string,
-  catalog: Safetensors.Catalog,
+  catalog: TensorFile.Catalog,
   gguf: Family.Gguf<unknown>,
   outline: Family.Outline,
   config: unknown,

@@ -47,6 +47,10 @@ export const quantize = Effect.fnUntraced(function* (
       const entries: Array<readonly [Statistic, Float32Array]> = []
       const blobs: { [statistic: string]: string } = {}
       for (const statistic of wants) {
+        if (seen?.tokens === 0) {
+          const reason = `${site}: no token of the calibration was routed to this expert, so there is no ${statistic}; calibrate on more text, or leave the expert alone`
+          return yield* new StageFailure({ reason })
+        }
         const blob = found[statistic]
         if (blob === undefined) {
           return yield* new StageFailure({ reason: `the calibration has no ${statistic} of ${site}` })
@@ -141,9 +145,18 @@ export const quantize = Effect.fnUntraced(function* (
     if (method.slot !== "kv") return yield* new StageFailure({ reason: `${name} is no method for the KV cache` })
     kv[layer] = { ...(yield* failing(method.quantizer(own, Family.heads(outline.shape)!.dim))) }
   }
+  const state = { ...model.state }
+  for (const { dims, layer, site } of outline.states) {
+    const setting = selection.state.get(layer)!.setting
+    if (setting === "none") continue
+    const { method: name, ...own } = setting
+    const method = Setting.methods.get(name)!
+    if (method.slot !== "state") return yield* new StageFailure({ reason: `${name} is no method for states` })
+    state[site] = { ...(yield* failing(method.quantizer(own, dims[0]))) }
+  }
   const report = coverage(outline, tensors, quantized, model.coverage)
   for (const line of report.map(describe)) yield* context.log(line)
-  const value: Model.Value = { ...model, code, tensors, activations, kv, coverage: report }
+  const value: Model.Value = { ...model, code, tensors, activations, kv, state, coverage: report }
   return value
 })
 
@@ -168,7 +181,9 @@ const coverage = (
         ? "left alone: a vector, not a matrix"
         : site.layer === undefined
           ? "left alone: heads and embeddings are quantized only when selected by name"
-          : "left alone: its setting is none"
+          : site.byName
+            ? "left alone: a router is quantized only when selected by name"
+            : "left alone: its setting is none"
     return {
       tensor,
       site: site === undefined ? tensor : shared.map(({ site }) => site).join(", "),

@@ -22,7 +22,8 @@ export interface Runtime {
   /** Digest of everything that decides the model's numbers, and of nothing else. */
   readonly identity: string
   readonly model: Runnable<Failure>
-  readonly bos: number | null
+  /** What a sequence begins with: the tokenizer's prefix, or else BOS where there is one. */
+  readonly lead: ReadonlyArray<number>
   readonly eos: ReadonlyArray<number>
   readonly encode: (texts: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Int32Array>, StageFailure, Pool>
   readonly decode: (
@@ -107,7 +108,7 @@ export const open = Effect.fnUntraced(function* (value: Model.Value, context: Co
       keyValue: yield* decoding(Schema.Record(Schema.String, KvQuantizer), value.kv),
       states: yield* decoding(Schema.Record(Schema.String, StateQuantizer), value.state),
     },
-    bos: tokenizer.bos,
+    lead: tokenizer.prefix.length > 0 ? tokenizer.prefix : tokenizer.bos === null ? [] : [tokenizer.bos],
     eos: tokenizer.eos,
     encode: (texts) => worked(pool.call<ReadonlyArray<Int32Array>>(module, "encode", { files, texts })),
     decode: (sequences) => worked(pool.call<ReadonlyArray<string>>(module, "decode", { files, sequences })),

@@ -1,6 +1,7 @@
 /**
- * Which setting every weight matrix, linear input and layer's cache gets: the stage's own settings for all linears of
- * the blocks, then the `select` entries in order, each overriding what came before where it matches.
+ * Which setting every weight matrix, linear input and layer's cache or state gets: the stage's own settings for all
+ * linears of the blocks but routers, then the `select` entries in order, each overriding what came before where it
+ * matches.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -20,6 +21,7 @@ export const settings = {
   weights: Setting.schema("weights"),
   activations: Setting.schema("activations"),
   kv: Setting.schema("kv"),
+  state: Setting.schema("state"),
 }
 export const Entry = Schema.Struct({
   /** Names as in the coverage report, `*` for any part: `mlp.*`, `self_attn.k_proj`, `lm_head`. */
@@ -28,6 +30,7 @@ export const Entry = Schema.Struct({
   weights: Schema.optionalKey(settings.weights),
   activations: Schema.optionalKey(settings.activations),
   kv: Schema.optionalKey(settings.kv),
+  state: Schema.optionalKey(settings.state),
 })
 export type Entry = typeof Entry.Type
 
@@ -35,6 +38,7 @@ export interface Params {
   readonly weights: Setting.Setting
   readonly activations: Setting.Setting
   readonly kv: Setting.Setting
+  readonly state: Setting.Setting
   readonly select: ReadonlyArray<Entry>
 }
 
@@ -49,7 +53,12 @@ export interface Selection {
   readonly activations: ReadonlyMap<string, Chosen>
   /** By layer. */
   readonly kv: ReadonlyMap<number, Chosen>
+  readonly state: ReadonlyMap<number, Chosen>
 }
+
+/** What belongs to a layer, not to a site. */
+const KEPT = ["kv", "state"] as const
+type Kept = (typeof KEPT)[number]
 
 const matcher = (pattern: string): RegExp =>
   new RegExp(`^${pattern.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", ".*")}$`)
@@ -76,9 +85,9 @@ export const select = (params: Params, outline: Outline): Effect.Effect<Selectio
   Effect.gen(function* () {
     const weights = new Map<string, Chosen>()
     const activations = new Map<string, Chosen>()
-    const kv = new Map<number, Chosen>()
-    const inBlocks = outline.sites.filter(({ kind, layer }) => kind === "linear" && layer !== undefined)
-    const choose = (sites: ReadonlyArray<Site>, entry: Omit<Entry, "kv">, path: ReadonlyArray<string | number>) => {
+    const kept = { kv: new Map<number, Chosen>(), state: new Map<number, Chosen>() }
+    const inBlocks = outline.sites.filter(({ byName }) => !byName)
+    const choose = (sites: ReadonlyArray<Site>, entry: Omit<Entry, Kept>, path: ReadonlyArray<string | number>) => {
       for (const { kind, site } of sites) {
         if (entry.weights !== undefined) weights.set(site, { setting: entry.weights, path: [...path, "weights"] })
         if (entry.activations !== undefined && kind === "linear") {
@@ -87,12 +96,13 @@ export const select = (params: Params, outline: Outline): Effect.Effect<Selectio
       }
     }
     choose(inBlocks, { weights: params.weights, activations: params.activations }, [])
-    for (let layer = 0; layer < outline.shape.layers; layer++) kv.set(layer, { setting: params.kv, path: ["kv"] })
+    for (let layer = 0; layer < outline.shape.layers; layer++)
+      for (const slot of KEPT) kept[slot].set(layer, { setting: params[slot], path: [slot] })
 
     for (const [i, entry] of params.select.entries()) {
       const path = ["select", i]
-      if (entry.weights === undefined && entry.activations === undefined && entry.kv === undefined) {
-        return yield* new Problem({ path, reason: "an entry needs weights, activations or kv" })
+      if ((["weights", "activations", ...KEPT] as const).every((slot) => entry[slot] === undefined)) {
+        return yield* new Problem({ path, reason: "an entry needs weights, activations, kv or state" })
       }
       const layers = yield* layersOf(entry.layers, path, outline)
       const inLayers = (site: Site) => (site.layer === undefined ? entry.layers === undefined : layers.has(site.layer))
@@ -112,18 +122,19 @@ export const select = (params: Params, outline: Outline): Effect.Effect<Selectio
         return yield* new Problem({ path: [...path, "activations"], reason })
       }
       choose(sites, entry, path)
-      if (entry.kv !== undefined) {
+      for (const slot of KEPT) {
+        const setting = entry[slot]
+        if (setting === undefined) continue
         if (patterns !== undefined) {
-          return yield* new Problem({
-            path: [...path, "kv"],
-            reason: "the cache belongs to layers, not to sites; give kv in an entry without sites",
-          })
+          const what = slot === "kv" ? "the cache" : "a state"
+          const reason = `${what} belongs to layers, not to sites; give ${slot} in an entry without sites`
+          return yield* new Problem({ path: [...path, slot], reason })
         }
-        for (const layer of layers) kv.set(layer, { setting: entry.kv, path: [...path, "kv"] })
+        for (const layer of layers) kept[slot].set(layer, { setting, path: [...path, slot] })
       }
     }
     yield* checkShared(weights, outline)
-    return { weights, activations, kv }
+    return { weights, activations, ...kept }
   })
 
 /** A tied head and its embedding are one tensor: where both are asked for, it must be in one way. */

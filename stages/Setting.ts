@@ -21,7 +21,7 @@ const loaded = await Promise.all(
 export const methods: ReadonlyMap<string, Method.Any> = new Map(loaded)
 
 /** What a mapping without `method` means, by slot. */
-const usual: { readonly [S in Slot]: string } = { weights: "rtn", activations: "dynamic", kv: "token" }
+const usual: { readonly [S in Slot]: string } = { weights: "rtn", activations: "dynamic", kv: "token", state: "state" }
 
 const struct = (name: string, method: Method.Any, slot: Slot) =>
   Schema.Struct({
@@ -36,6 +36,7 @@ const examples: { readonly [S in Slot]: string } = {
   weights: "w4-g128, w8-channel, w3-g64-sym",
   activations: "a8, a8-static",
   kv: "kv4, kv4-g32, kv4-k8",
+  state: "s8, s4-g8",
 }
 
 /** The schema of one slot's settings. */

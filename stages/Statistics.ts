@@ -3,6 +3,7 @@ import * as Schema from "effect/Schema"
 import * as Artifact from "../src/engine/Artifact.ts"
 
 export const Site = Schema.Struct({
+  /** 0 for an expert that no token was routed to: then its figures are 0 and it has no vectors. */
   tokens: Schema.Int,
   /** Per tensor: largest magnitude, standard deviation, and kurtosis E[((x-mu)/sigma)^4]. */
   absmax: Schema.Finite,

@@ -9,6 +9,7 @@ import { Problem } from "../src/engine/Problem.ts"
 import * as Stage from "../src/engine/Stage.ts"
 import { Statistic } from "../src/methods/Method.ts"
 import * as Task from "../src/tasks/Task.ts"
+import * as Data from "./Data.ts"
 import * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
 import * as Statistics from "./Statistics.ts"
@@ -63,10 +64,10 @@ export default Stage.make({
           effect,
           ({ message }) => new Problem({ path: [text === undefined ? "task" : "text"], reason: message }),
         )
-      if (text !== undefined) return { text: yield* at(locate.resolve(text)) }
+      if (text !== undefined) return { data: yield* at(locate.resolve(text)) }
       const file = /[./]/.test(task!) ? yield* at(locate.resolve(task!)) : yield* Plugin.path("tasks", task!, ["task"])
       const { data } = yield* at(Task.readCommon(file))
-      return { text: yield* at(locate.resolve(data.source)) }
+      return yield* at(Data.sources(data, locate))
     }),
   outline: (params, { model }) =>
     params.length > model.outline.shape.context

@@ -5,6 +5,7 @@ import { Problem } from "../src/engine/Problem.ts"
 import * as Stage from "../src/engine/Stage.ts"
 import * as Scorer from "../src/tasks/Scorer.ts"
 import * as Task from "../src/tasks/Task.ts"
+import * as Data from "./Data.ts"
 import * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
 import * as Scores from "./Scores.ts"
@@ -58,10 +59,10 @@ export default Stage.make({
         : yield* Plugin.path("tasks", task, ["task"])
       const { data } = yield* atTask(Task.readCommon(file))
       const found = yield* Effect.mapError(
-        locate.resolve(data.source),
+        Data.sources(data, locate),
         ({ reason }) => new Problem({ path: ["task"], reason: `${file}: ${reason}` }),
       )
-      return { task: file, data: found }
+      return { task: file, ...found }
     }),
   plugins: (_params, sources) => Effect.map(scorerFile(sources["task"]!), (file) => [file]),
   outline: (params, { model, reference }, sources) =>

@@ -8,7 +8,7 @@ import { atSource, describe, familyFile } from "./Architecture.ts"
 import * as Model from "./Model.ts"
 
 const SOURCE =
-  "bundled:<name> (comes with Assay), dir:<folder> (in the Hugging Face layout), or gguf:<file> (llama.cpp's format)"
+  "bundled:<name> (comes with Assay), dir:<folder> (in the Hugging Face layout), gguf:<file> (llama.cpp's format), hub:<owner>/<name>@<revision>, or hub:<owner>/<name>@<revision>#<file>.gguf"
 
 export default Stage.make({
   description: "Reads a checkpoint: config, tokenizer, weights.",
@@ -25,12 +25,18 @@ export default Stage.make({
         Effect.mapError(effect, ({ reason }) => new Problem({ path: ["source"], reason }))
       const [, gguf] = /^gguf:(.*)$/.exec(source) ?? []
       if (gguf !== undefined) return { gguf: yield* at(locate.resolve(`file:${gguf}`)) }
-      if (!/^(bundled|dir):/.test(source)) {
+      const remote = source.startsWith("hub:") ? yield* at(locate.remote(source, {})) : undefined
+      const stored = [...(remote ?? [])].find(([name]) => name.endsWith(".gguf"))
+      if (stored !== undefined) return { gguf: stored[1] }
+      if (remote === undefined && !/^(bundled|dir):/.test(source)) {
         return yield* new Problem({ path: ["source"], reason: `'${source}' names no source; write ${SOURCE}` })
       }
-      const files = yield* atSource(Checkpoint.files(yield* at(locate.resolve(source))))
+      // Of the hub, only what was asked for: the folder may hold more, from other programs.
+      const listing = remote ?? (yield* atSource(Checkpoint.listing(yield* at(locate.resolve(source)))))
+      const files = yield* atSource(Checkpoint.files(listing, source))
+      const catalog = yield* atSource(Checkpoint.catalog(files.weights))
       const sharded = files.weights.endsWith(".json")
-      const shards = sharded ? yield* atSource(Checkpoint.shards(files.weights)) : []
+      const shards = sharded ? [...new Set([...catalog.values()].map(({ file }) => file))].toSorted() : []
       return {
         config: files.config,
         ...Object.fromEntries(Object.entries(files.tokenizer).map(([role, path]) => [`tokenizer.${role}`, path])),

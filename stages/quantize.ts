@@ -1,5 +1,6 @@
 /**
- * `use: quantize`: weights are packed, activations and the KV cache get fake-quantizers that run inside the graph.
+ * `use: quantize`: weights are packed, activations, the KV cache and recurrent states get
+ * fake-quantizers that run inside the graph.
  *
  *     quant: { use: quantize, model: $base, weights: w4-g64, activations: a8, kv: kv4 }
  *     mixed: { use: quantize, model: $base, weights: w4-g64, select: [{ sites: mlp.down_proj, weights: w8-g64 }] }
@@ -41,7 +42,7 @@ const check = (
   })
 
 export default Stage.make({
-  description: "Quantizes weights, activations and the KV cache of a model.",
+  description: "Quantizes weights, activations, the KV cache and recurrent states of a model.",
   version: 1,
   needs: { model: Stage.one(Model.Model), stats: Stage.optional(Statistics.Statistics) },
   params: {
@@ -57,6 +58,10 @@ export default Stage.make({
       Select.settings.kv,
       "The KV cache: none, a label such as kv4, or { bits, keys, values, group, symmetric, range, point, method }.",
     ),
+    state: slot(
+      Select.settings.state,
+      "Recurrent states, after every token: none, a label such as s8, or { bits, group, symmetric, range, method }.",
+    ),
     select: Schema.Array(Select.Entry)
       .annotate({
         description: "Overrides by site and layer, in order; later ones win. Names heads and embeddings too.",
@@ -65,10 +70,10 @@ export default Stage.make({
   },
   hints: {},
   gives: Model.Model,
-  labels: { weights: Setting.label, activations: Setting.label, kv: Setting.label },
+  labels: { weights: Setting.label, activations: Setting.label, kv: Setting.label, state: Setting.label },
   plugins: (params) => {
     const entries = [params, ...params.select]
-    const used = entries.flatMap(({ activations, kv, weights }) => [weights, activations, kv])
+    const used = entries.flatMap(({ activations, kv, state, weights }) => [weights, activations, kv, state])
     const names = used.flatMap((setting) => (setting === undefined || setting === "none" ? [] : [setting.method]))
     return Effect.forEach([...new Set(names)].toSorted(), (name) => Plugin.path("methods", name, []))
   },
@@ -94,6 +99,16 @@ export default Stage.make({
         yield* check(chosen, collected, (method, params) =>
           method.slot === "kv" ? method.quantizer(params, heads!.dim) : Effect.void,
         )
+      }
+      for (const [layer, chosen] of selection.state) {
+        if (outline.states.length === 0 && chosen.setting !== "none") {
+          const reason = `${model.family} keeps no recurrent state: its layers keep keys and values; write state: none`
+          return yield* new Problem({ path: chosen.path, reason })
+        }
+        for (const { dims } of outline.states.filter((state) => state.layer === layer))
+          yield* check(chosen, collected, (method, params) =>
+            method.slot === "state" ? method.quantizer(params, dims[0]) : Effect.void,
+          )
       }
       return model
     }),

@@ -18,10 +18,11 @@ const allowed: { readonly [part: string]: ReadonlyArray<string> } = {
   models: ["models", "onnx", "math"],
   data: ["data", "math"],
   compute: ["compute", "onnx", "models", "methods", "formats", "math", "data"],
+  hub: ["hub", "data"],
   // Of compute, only the types of a request and its scores.
   tasks: ["tasks", "compute", "math"],
   stages: ["stages", "engine", "compute", "onnx", "models", "methods", "formats", "math", "data", "tasks"],
-  cli: ["cli", "main", "engine", "compute", "stages"],
+  cli: ["cli", "main", "engine", "compute", "hub", "stages"],
   main: ["cli", "main", "engine", "compute"],
 }
 

@@ -22,4 +22,8 @@ export const jobs = {
   short: "j",
   description: "cells computed at the same time, and worker threads; otherwise one for each processor",
 } as const
+export const frozen = {
+  kind: "switch",
+  description: "refuse what study.lock.yaml does not pin",
+} as const
 export const json = { kind: "switch", description: "print JSON" } as const

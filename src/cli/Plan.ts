@@ -11,6 +11,7 @@ export const command = Command.make({
   flags: {
     only: Flags.only,
     set: Flags.set,
+    frozen: Flags.frozen,
     json: Flags.json,
     dot: { kind: "switch", description: "print the graph for Graphviz" },
     cache: Flags.cache,

@@ -11,6 +11,7 @@ export const command = Command.make({
   flags: {
     only: { ...Flags.only, description: "only the tables of these; may be repeated" },
     set: Flags.set,
+    frozen: Flags.frozen,
     csv: { kind: "switch", description: "tidy rows as CSV" },
     json: { kind: "switch", description: "tables as JSON" },
     markdown: { kind: "switch", description: "tables as Markdown" },

@@ -13,6 +13,7 @@ export const command = Command.make({
   flags: {
     only: Flags.only,
     set: Flags.set,
+    frozen: Flags.frozen,
     jobs: Flags.jobs,
     keepGoing: {
       kind: "switch",

@@ -8,7 +8,7 @@ export const command = Command.make({
   name: "why",
   description: "Explain why a cell would be computed again, or when it was computed",
   arguments: [Flags.study, { name: "cell", description: "a cell or stage: score, 'score[task=prose]'" }],
-  flags: { set: Flags.set, json: Flags.json, cache: Flags.cache },
+  flags: { set: Flags.set, frozen: Flags.frozen, json: Flags.json, cache: Flags.cache },
   examples: [["assay why study.yaml 'quant[weights=w4-g64]'", "what changed since it was computed"]],
   run: Effect.fnUntraced(function* (input) {
     const [Workspace, Selection, Survey, Explain, ExplainText, Paths] = yield* Effect.promise(() =>

@@ -11,15 +11,19 @@ import { Store } from "../engine/store/Store.ts"
 import * as Study from "../engine/study/Study.ts"
 import { CallError } from "./CallError.ts"
 import * as Product from "./Product.ts"
+import { Remote } from "./Remote.ts"
 import type { Services } from "./Services.ts"
 
 export interface Request {
   readonly study: string
   readonly set: ReadonlyArray<string>
+  /** Refuse sources elsewhere that the study's lock does not pin. */
+  readonly frozen: boolean
 }
 
-export const open = Effect.fn("Workspace.open")(function* ({ study: path, set }: Request) {
+export const open = Effect.fn("Workspace.open")(function* ({ frozen, study: path, set }: Request) {
   const store = yield* Store
+  const remote = yield* Remote
   const file = resolve(path)
   if (!existsSync(file)) return yield* new CallError({ reason: `there is no study file ${path}` })
   const { pipelines } = Product
@@ -29,7 +33,7 @@ export const open = Effect.fn("Workspace.open")(function* ({ study: path, set }:
     registry: Registry.load<Services>(Product.stages),
     fingerprint,
     digest: store.fileDigest,
-    locate: Locate.make({ study: study.folder, pipelines }),
+    locate: Locate.make({ study: study.folder, pipelines }, remote.files({ study: file, frozen })),
   })
   const runtime = (code: string) => ({ node: process.versions.node, ...Closure.packages(store, code) })
   return { store, plan, fingerprint, runtime }

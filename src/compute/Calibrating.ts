@@ -14,6 +14,7 @@ import type { Pool, WorkerError } from "./Pool.ts"
 import * as Slab from "./Slab.ts"
 
 export interface Site {
+  /** Of all tokens, or of those that were routed to the expert the site is in: there may be none. */
   readonly sums: Statistics.Sums
   /** Xᵀ X over all tokens, [channels, channels]. */
   readonly gram: Float64Array | undefined
@@ -46,9 +47,9 @@ export const calibrate = <E>(
       seen: (step, results) =>
         Effect.andThen(
           Effect.sync(() => {
-            for (const { channels, sites: names } of taps.get(step.unit.sites)!) {
-              const site = total(names[0]!, channels, lengths[0]!, groups, results)
-              for (const name of names) sites.set(step.unit.sites + name, site)
+            for (const tap of taps.get(step.unit.sites)!) {
+              const site = total(tap, lengths[0]!, groups, results)
+              for (const name of tap.sites) sites.set(step.unit.sites + name, site)
             }
           }),
           onStep((runner.steps.indexOf(step) + 1) / runner.steps.length),
@@ -70,8 +71,9 @@ type Results = ReadonlyArray<{ readonly [output: string]: Slab.Slab }>
 
 const outputs = (taps: ReadonlyArray<Capture.Tap>, count: number, gram: boolean) =>
   Object.fromEntries(
-    taps.flatMap(({ channels, sites }) => [
+    taps.flatMap(({ channels, routed, sites }) => [
       ...Capture.STATISTICS.map((name) => [`${sites[0]}|${name}`, Slab.make("float32", [count, channels])] as const),
+      ...(routed ? [[`${sites[0]}|count`, Slab.make("float32", [count])] as const] : []),
       ...(gram && !Capture.isCache(sites[0]!)
         ? [[`${sites[0]}|gram`, Slab.make("float32", [count, channels, channels])] as const]
         : []),
@@ -80,8 +82,7 @@ const outputs = (taps: ReadonlyArray<Capture.Tap>, count: number, gram: boolean)
 
 /** Add up one site's rows, sequence by sequence in the caller's order. */
 const total = (
-  name: string,
-  channels: number,
+  { channels, routed, sites: [name] }: Capture.Tap,
   length: number,
   groups: ReadonlyArray<Batch.Batch>,
   results: Results,
@@ -94,9 +95,11 @@ const total = (
   for (let item = 0; item < place.size; item++) {
     const [g, row] = place.get(item)!
     const part = (statistic: string) => Slab.floats(Slab.rows(results[g]![`${name}|${statistic}`]!, row, 1))
+    const count = routed ? part("count")[0]! : length
+    if (count === 0) continue
     const [min, max] = [part("min"), part("max")]
     sums = Statistics.add(sums, {
-      count: length,
+      count,
       min,
       max,
       absmax: min.map((low, c) => Math.max(Math.abs(low), Math.abs(max[c]!))),

@@ -2,7 +2,7 @@
  * Runs in a worker: a stored tensor -> float32 in shared memory. Plain tensors are read from their file (or from bytes
  * already in memory); packed ones are decoded by their format.
  */
-import * as Safetensors from "../data/Safetensors.ts"
+import * as TensorFile from "../data/TensorFile.ts"
 import type { Format } from "../formats/Format.ts"
 import { blockOf, type Dtype, toFloat32 } from "../math/Elements.ts"
 import * as Transform from "../math/Transform.ts"
@@ -78,7 +78,7 @@ const reader = async (recipe: Recipe): Promise<Read> => {
       toFloat32(dtype, stored.subarray(byte(first * columns), byte(last * columns)), out)
   }
   const entry = { tensor, dtype, file: data.path, offset: data.offset, bytes: data.bytes }
-  return (first, last, columns, out) => Safetensors.readFloats(entry, first * columns, (last - first) * columns, out)
+  return (first, last, columns, out) => TensorFile.readFloats(entry, first * columns, (last - first) * columns, out)
 }
 
 /** Elements that are stored; of a view those that it spans. */

@@ -1,7 +1,7 @@
 /** Runs in a worker: reads a tensor once, for its digest and for values no model may have. */
 import { createHash } from "node:crypto"
 import { closeSync, openSync } from "node:fs"
-import { readFully } from "../data/Safetensors.ts"
+import { readFully } from "../data/TensorFile.ts"
 import { blockOf, type Dtype, firstNonFinite } from "../math/Elements.ts"
 
 export interface InspectArgument {

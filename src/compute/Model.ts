@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import type { Family, Shape, Unit } from "../models/Family.ts"
 import { Block, type Hooks } from "../onnx/Block.ts"
-import { type Activation, fakeQuant, type KeyValue } from "../onnx/FakeQuant.ts"
+import { type Activation, fakeQuant, type KeyValue, type State } from "../onnx/FakeQuant.ts"
 import type { Graph } from "../onnx/Graph.ts"
 import * as Score from "../onnx/Score.ts"
 import type { Recipe } from "./Expand.ts"
@@ -26,6 +26,8 @@ export interface Model<E> {
   readonly activations: { readonly [site: string]: Activation }
   /** Fake-quantizers of K and V, by layer. */
   readonly keyValue: { readonly [layer: string]: KeyValue }
+  /** Fake-quantizers of recurrent states, by site: `3.ssm`. */
+  readonly states?: { readonly [site: string]: State }
 }
 
 /** A graph as workers take it, and the weights it is to be fed with: graph input -> name within its prefix. */
@@ -80,12 +82,17 @@ export const unit = <E>(model: Model<E>, { draw }: Unit, hooks: Hooks): Program 
 
 /** The fake-quantizers of one unit, sites without its prefix. */
 export const unitHooks = <E>(model: Model<E>, { layer, sites }: Unit): Hooks => {
-  const activations = Object.fromEntries(
-    Object.entries(model.activations)
-      .filter(([site]) => site.startsWith(sites))
-      .map(([site, quantizer]) => [site.slice(sites.length), quantizer]),
-  )
-  return fakeQuant({ activations, keyValue: model.keyValue[layer] })
+  const own = <A>(placed: { readonly [site: string]: A }): { readonly [site: string]: A } =>
+    Object.fromEntries(
+      Object.entries(placed)
+        .filter(([site]) => site.startsWith(sites))
+        .map(([site, quantizer]) => [site.slice(sites.length), quantizer]),
+    )
+  return fakeQuant({
+    activations: own(model.activations),
+    keyValue: model.keyValue[layer],
+    states: own(model.states ?? {}),
+  })
 }
 
 const head =

@@ -5,12 +5,13 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { existsSync, readFileSync } from "node:fs"
+import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { type Dtype, isDtype } from "../math/Elements.ts"
 import type { Transform } from "../math/Transform.ts"
 import * as Json from "./Json.ts"
 import * as Safetensors from "./Safetensors.ts"
+import * as TensorFile from "./TensorFile.ts"
 import * as TorchFile from "./TorchFile.ts"
 
 /** The folder is not a checkpoint, or not the one its config describes. */
@@ -53,25 +54,36 @@ const WEIGHTS = [
   "pytorch_model.bin",
 ] as const
 
-/** The weights alone: the index where there is one, else the one file. */
-export const weights = (folder: string): Effect.Effect<string, BadCheckpoint> => {
-  const found = WEIGHTS.find((name) => existsSync(join(folder, name)))
+/** Absolute paths by name: what a checkpoint may be made of. */
+export type Listing = ReadonlyMap<string, string>
+
+/** The files of a folder. */
+export const listing = (folder: string): Effect.Effect<Listing, BadCheckpoint> =>
+  Effect.try({
+    try: () => new Map(readdirSync(folder).map((name) => [name, join(folder, name)])),
+    catch: (cause) => new BadCheckpoint({ file: folder, reason: `cannot be listed: ${(cause as Error).message}` }),
+  })
+
+/** The weights alone: the index where there is one, else the one file. `at` is named in errors. */
+export const weights = (listing: Listing, at: string): Effect.Effect<string, BadCheckpoint> => {
+  const found = WEIGHTS.find((name) => listing.has(name))
   return found === undefined
-    ? Effect.fail(new BadCheckpoint({ file: folder, reason: `holds no weights: none of ${WEIGHTS.join(", ")}` }))
-    : Effect.succeed(join(folder, found))
+    ? Effect.fail(new BadCheckpoint({ file: at, reason: `holds no weights: none of ${WEIGHTS.join(", ")}` }))
+    : Effect.succeed(listing.get(found)!)
 }
 
-export const files = (folder: string): Effect.Effect<Files, BadCheckpoint> =>
+export const files = (listing: Listing, at: string): Effect.Effect<Files, BadCheckpoint> =>
   Effect.gen(function* () {
-    const config = join(folder, "config.json")
-    if (!existsSync(config)) {
+    const config = listing.get("config.json")
+    if (config === undefined) {
       const reason = "no config.json; expected a folder in the Hugging Face layout"
-      return yield* new BadCheckpoint({ file: folder, reason })
+      return yield* new BadCheckpoint({ file: at, reason })
     }
-    const tokenizer = Object.entries(TOKENIZER)
-      .map(([role, name]) => [role, join(folder, name)] as const)
-      .filter(([, path]) => existsSync(path))
-    return { config, tokenizer: Object.fromEntries(tokenizer), weights: yield* weights(folder) }
+    const tokenizer = Object.entries(TOKENIZER).flatMap(([role, name]) => {
+      const path = listing.get(name)
+      return path === undefined ? [] : [[role, path] as const]
+    })
+    return { config, tokenizer: Object.fromEntries(tokenizer), weights: yield* weights(listing, at) }
   })
 
 /** A tensor of a file, and what has to be done to its values; its shape is that of the result. */
@@ -81,21 +93,17 @@ export type Catalog = ReadonlyMap<string, Entry>
 /** The catalog of a weight file or index, by its name. */
 export const catalog = (
   weights: string,
-): Effect.Effect<Catalog, Safetensors.Unreadable | Safetensors.BadFile | Safetensors.BadTensor> =>
+): Effect.Effect<Catalog, TensorFile.Unreadable | TensorFile.BadFile | TensorFile.BadTensor> =>
   /\.bin(\.index\.json)?$/.test(weights) ? TorchFile.read(weights) : Safetensors.read(weights)
-
-/** The files that an index names. */
-export const shards = (index: string) =>
-  Effect.map(catalog(index), (entries) => [...new Set([...entries.values()].map(({ file }) => file))].toSorted())
 
 /** A JSON object from a file. */
 export const readObject = (
   file: string,
-): Effect.Effect<{ readonly [key: string]: unknown }, BadCheckpoint | Safetensors.Unreadable> =>
+): Effect.Effect<{ readonly [key: string]: unknown }, BadCheckpoint | TensorFile.Unreadable> =>
   Effect.gen(function* () {
     const text = yield* Effect.try({
       try: () => readFileSync(file, "utf8"),
-      catch: (cause) => new Safetensors.Unreadable({ file, reason: (cause as Error).message }),
+      catch: (cause) => new TensorFile.Unreadable({ file, reason: (cause as Error).message }),
     })
     const parsed = Json.parse(text)
     if ("problem" in parsed) return yield* new BadCheckpoint({ file, reason: parsed.problem })
@@ -136,7 +144,7 @@ export const match = (
   weights: string,
   catalog: Catalog,
   { catalog: expected, ignored, rename, transposed }: Expected,
-): Effect.Effect<ReadonlyMap<string, Stored>, BadCheckpoint | Safetensors.UnsupportedDtype> =>
+): Effect.Effect<ReadonlyMap<string, Stored>, BadCheckpoint | TensorFile.UnsupportedDtype> =>
   Effect.gen(function* () {
     const found = new Map<string, Entry>()
     const extra: Array<string> = []
@@ -169,7 +177,7 @@ export const match = (
         return yield* new BadCheckpoint({ file: weights, reason })
       }
       if (!isDtype(dtype)) {
-        return yield* new Safetensors.UnsupportedDtype({ file: entry.file, tensor: entry.tensor, dtype })
+        return yield* new TensorFile.UnsupportedDtype({ file: entry.file, tensor: entry.tensor, dtype })
       }
       const turned = transposed.has(name)
       stored.set(name, {

@@ -14,7 +14,7 @@
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import { blockOf, DTYPES } from "../math/Ggml.ts"
-import { BadFile, BadTensor, readFully, Unreadable, type Catalog, type Entry } from "./Safetensors.ts"
+import { BadFile, BadTensor, readFully, Unreadable, type Catalog, type Entry } from "./TensorFile.ts"
 
 type Scalar = number | bigint | boolean | string
 type Numbers =

@@ -1,7 +1,10 @@
-/** The rows of a task's data: JSON Lines, a JSON array, CSV with a header, or plain text (one item, field `text`). */
+/**
+ * The rows of a task's data: JSON Lines, a JSON array, CSV with a header, Parquet, or plain text (one item, field `text`).
+ */
 import { parse as parseCsv } from "csv-parse/sync"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import { readFileSync } from "node:fs"
 import { extname } from "node:path"
 import * as Json from "./Json.ts"
@@ -19,16 +22,26 @@ export type Item = { readonly [field: string]: unknown }
 export const read = (file: string, limit: number | undefined): Effect.Effect<ReadonlyArray<Item>, BadData> =>
   Effect.gen(function* () {
     const bad = (reason: string) => new BadData({ file, reason })
+    if (extname(file) === ".parquet") return yield* parquet(file, limit)
     const text = yield* Effect.try({
       try: () => new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file)),
       catch: (cause) => bad(`cannot be read as UTF-8: ${(cause as Error).message}`),
     })
     const parse = parsers[extname(file)]
-    if (parse === undefined) return yield* bad(`unknown kind of file; expected ${Object.keys(parsers).join(", ")}`)
+    if (parse === undefined)
+      return yield* bad(`unknown kind of file; expected ${[...Object.keys(parsers), ".parquet"].join(", ")}`)
     const items = parse(text)
     if (typeof items === "string") return yield* bad(items)
     if (items.length === 0) return yield* bad("holds no items")
     return limit === undefined ? items : items.slice(0, limit)
+  })
+
+const parquet = (file: string, limit: number | undefined) =>
+  Effect.gen(function* () {
+    const Parquet = yield* Effect.promise(() => import("./Parquet.ts"))
+    const rows = Stream.runCollect(Parquet.stream(file, limit === undefined ? {} : { limit }))
+    const items = yield* Effect.mapError(rows, ({ reason }) => new BadData({ file, reason }))
+    return items.length === 0 ? yield* new BadData({ file, reason: "holds no items" }) : items
   })
 
 /** Items, or what is wrong. */

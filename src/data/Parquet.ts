@@ -10,7 +10,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import type { Compressors, FileMetaData, ParquetParsers, SchemaTree } from "hyparquet"
 import * as Fs from "node:fs"
-import { readFully } from "./Safetensors.ts"
+import { readFully } from "./TensorFile.ts"
 
 /** A Parquet file that cannot be read: names the file and the column. */
 export class BadParquet extends Schema.TaggedError<BadParquet>()("BadParquet", {

@@ -1,7 +1,8 @@
 /** Writing safetensors files, for tools and tests; `Safetensors.ts` describes the format. */
 import type * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
-import { attempt, DTYPE_BYTES, type Unreadable } from "./Safetensors.ts"
+import { DTYPE_BYTES } from "./Safetensors.ts"
+import { attempt, type Unreadable } from "./TensorFile.ts"
 
 /** A tensor to be written: raw little-endian elements, row-major. */
 export interface Tensor {

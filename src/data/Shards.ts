@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Json from "./Json.ts"
-import { attempt, BadFile, BadTensor, type Unreadable } from "./Safetensors.ts"
+import { attempt, BadFile, BadTensor, type Unreadable } from "./TensorFile.ts"
 
 /** A file beside the one that names it, on any operating system. */
 const isPlainName = (u: unknown): u is string =>

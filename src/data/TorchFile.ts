@@ -13,12 +13,13 @@ import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Yauzl from "yauzl"
 import * as Pickle from "./Pickle.ts"
-import * as Safetensors from "./Safetensors.ts"
-import { attempt, BadFile, BadTensor, DTYPE_BYTES, readFully, Unreadable } from "./Safetensors.ts"
+import * as TensorFile from "./TensorFile.ts"
+import { DTYPE_BYTES } from "./Safetensors.ts"
+import { attempt, BadFile, BadTensor, readFully, Unreadable } from "./TensorFile.ts"
 import * as Shards from "./Shards.ts"
 
 /** Where one tensor is: `bytes` reach from its first element to the end of its last. */
-export interface Entry extends Safetensors.Entry {
+export interface Entry extends TensorFile.Entry {
   /** In elements, of a tensor whose elements do not follow each other row by row: `gather` puts them in order. */
   readonly strides?: ReadonlyArray<number>
 }

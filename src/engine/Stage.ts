@@ -62,6 +62,14 @@ export interface Locate {
    * absolute allowed); fails for a missing file or a path that escapes through `..` or a symbolic link.
    */
   readonly resolve: (source: string) => Effect.Effect<string, Problem>
+  /**
+   * The files of a source elsewhere (`hub:owner/name@revision`), fetched where they are not here yet: absolute paths by
+   * their names there. `part` says which of them, where there is a choice.
+   */
+  readonly remote: (
+    source: string,
+    part: { readonly [name: string]: string },
+  ) => Effect.Effect<ReadonlyMap<string, string>, Problem>
 }
 
 /** What a running stage may ask of the engine. */

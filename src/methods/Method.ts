@@ -1,9 +1,9 @@
 /**
  * A quantization method: what its parameters are, which statistics it wants, and what it makes of a weight, an
- * activation or a KV cache. One file per method, named as YAML names it.
+ * activation, a KV cache or a recurrent state. One file per method, named as YAML names it.
  *
- * A method for weights encodes them in a number format. Activations and the KV cache exist only while the model runs,
- * so a method for them describes a quantizer (plain data) that is placed in the graph.
+ * A method for weights encodes them in a number format. Activations, the KV cache and states exist only while the model
+ * runs, so a method for them describes a quantizer (plain data) that is placed in the graph.
  *
  * Every setting has a short name, its label (`w4-g64`, `a8`, `kv4-g16`), which says all of it: `parse` is the inverse
  * of `label`.
@@ -48,9 +48,13 @@ export const KvQuantizer = Schema.Struct({
 })
 export type KvQuantizer = typeof KvQuantizer.Type
 
+/** How a recurrent state is quantized after every token: one scale per channel and `group` numbers of its state. */
+export const StateQuantizer = Schema.Struct({ ...Grid.fields, group: Schema.Int })
+export type StateQuantizer = typeof StateQuantizer.Type
+
 /** A group size that does not divide what it is to divide. Never skipped in silence. */
 export class IndivisibleGroup extends Schema.TaggedError<IndivisibleGroup>()("IndivisibleGroup", {
-  /** What was to be quantized: a tensor's name, or the KV cache. */
+  /** What was to be quantized: a tensor's name, the KV cache, or a state. */
   tensor: Schema.String,
   length: Schema.Int,
   group: Schema.Int,
@@ -145,6 +149,14 @@ export interface Kv<Fields extends Schema.Struct.Fields> extends Common<"kv", Fi
   ) => Effect.Effect<KvQuantizer, IndivisibleGroup>
 }
 
+export interface State<Fields extends Schema.Struct.Fields> extends Common<"state", Fields, never> {
+  /** The quantizer of a state with `size` numbers per channel. */
+  readonly quantizer: (
+    params: Schema.Struct<Fields>["Type"],
+    size: number,
+  ) => Effect.Effect<StateQuantizer, IndivisibleGroup>
+}
+
 export const weights = <const Fields extends Schema.Struct.Fields, const Wanted extends Statistic = never>(
   method: Omit<Weights<Fields, Wanted>, "slot">,
 ): Weights<Fields, Wanted> => ({ slot: "weights", ...method })
@@ -158,8 +170,12 @@ export const kv = <const Fields extends Schema.Struct.Fields>(method: Omit<Kv<Fi
   ...method,
 })
 
+export const state = <const Fields extends Schema.Struct.Fields>(
+  method: Omit<State<Fields>, "slot">,
+): State<Fields> => ({ slot: "state", ...method })
+
 /** A method whose types have been checked and forgotten. */
-export type Any = Weights<any, any> | Activations<any, any> | Kv<any>
+export type Any = Weights<any, any> | Activations<any, any> | Kv<any> | State<any>
 
 /** The only thing asked of a method's module at run time. */
 export const isMethod = (u: unknown): u is Any =>

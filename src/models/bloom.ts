@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Alibi from "../math/Alibi.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 
@@ -94,4 +95,26 @@ export default Family.make<Config>({
   // The checkpoints of the BLOOM team name the bare model's tensors.
   rename: (name) => name.replace(/^(?=word_embeddings|h\.|ln_f\.)/, "transformer."),
   ignored: (c) => (c.tie_word_embeddings ? /^lm_head\.weight$/ : /$^/),
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "bloom"),
+    config: (metadata, _floats, shapes) => {
+      const { max_position_embeddings: seq_length, ...sizes } = Gguf.sizes("bloom", metadata, shapes)
+      return { ...sizes, seq_length, layer_norm_epsilon: Gguf.layerNormEpsilon("bloom", metadata) }
+    },
+    tensors: (name, c) => Gguf.tensors(name, NAMES, Gguf.regrouped(sizes(c).heads, [1, 1, 1])),
+  },
 })
+
+const NAMES = {
+  token_embd: "transformer.word_embeddings",
+  token_embd_norm: "transformer.word_embeddings_layernorm",
+  output_norm: "transformer.ln_f",
+  output: "lm_head",
+  attn_norm: "transformer.h.N.input_layernorm",
+  attn_qkv: "transformer.h.N.self_attention.query_key_value",
+  attn_output: "transformer.h.N.self_attention.dense",
+  ffn_norm: "transformer.h.N.post_attention_layernorm",
+  ffn_up: "transformer.h.N.mlp.dense_h_to_4h",
+  ffn_down: "transformer.h.N.mlp.dense_4h_to_h",
+}

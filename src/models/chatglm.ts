@@ -10,6 +10,7 @@ import * as Rope from "../math/Rope.ts"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
@@ -133,4 +134,41 @@ export default Family.make<Config>({
   // Checkpoints of the bare model lack the prefix.
   rename: (name) => name.replace(/^(?=(embedding|encoder|output_layer|rotary_pos_emb)\.)/, "transformer."),
   ignored: () => /^transformer\.rotary_pos_emb\.inv_freq$/,
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "chatglm"),
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("chatglm", metadata, shapes)
+      const rope = Gguf.rope("chatglm", metadata, floats, sizes.head_dim / 2)
+      if ("rope_scaling" in rope) throw new Error("positions are scaled, which no model of this architecture does")
+      return {
+        padded_vocab_size: sizes.vocab_size,
+        num_layers: sizes.num_hidden_layers,
+        hidden_size: sizes.hidden_size,
+        ffn_hidden_size: sizes.intermediate_size,
+        kv_channels: sizes.head_dim,
+        num_attention_heads: sizes.num_attention_heads,
+        multi_query_attention: true,
+        multi_query_group_num: sizes.num_key_value_heads,
+        seq_length: sizes.max_position_embeddings,
+        layernorm_epsilon: Gguf.rmsNormEpsilon("chatglm", metadata),
+        add_qkv_bias: shapes.has("blk.0.attn_qkv.bias"),
+        rope_ratio: rope.rope_theta / 10_000,
+      }
+    },
+    tensors: (name) => Gguf.tensors(name, NAMES),
+  },
 })
+
+const NAMES = {
+  ...Gguf.ROPE,
+  token_embd: "transformer.embedding.word_embeddings",
+  output_norm: "transformer.encoder.final_layernorm",
+  output: "transformer.output_layer",
+  attn_norm: "transformer.encoder.layers.N.input_layernorm",
+  attn_qkv: "transformer.encoder.layers.N.self_attention.query_key_value",
+  attn_output: "transformer.encoder.layers.N.self_attention.dense",
+  ffn_norm: "transformer.encoder.layers.N.post_attention_layernorm",
+  ffn_up: "transformer.encoder.layers.N.mlp.dense_h_to_4h",
+  ffn_down: "transformer.encoder.layers.N.mlp.dense_4h_to_h",
+}

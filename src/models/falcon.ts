@@ -11,6 +11,7 @@ import * as Rope from "../math/Rope.ts"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -126,7 +127,44 @@ export default Family.make<Config>({
     c.tie_word_embeddings
       ? /^transformer\.h\.\d+\.self_attention\.rotary_emb\.inv_freq$|^lm_head\.weight$/
       : /^transformer\.h\.\d+\.self_attention\.rotary_emb\.inv_freq$/,
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "falcon"),
+    // The converter knows no ALiBi and no biases. Of the new architecture are those with two norms or several groups.
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("falcon", metadata, shapes)
+      const two = shapes.has("blk.0.attn_norm_2.weight")
+      return {
+        ...sizes,
+        ...Gguf.rope("falcon", metadata, floats, sizes.head_dim),
+        num_kv_heads: sizes.num_key_value_heads,
+        ffn_hidden_size: sizes.intermediate_size,
+        layer_norm_epsilon: Gguf.layerNormEpsilon("falcon", metadata),
+        new_decoder_architecture: two || sizes.num_key_value_heads > 1,
+        num_ln_in_parallel_attn: two ? 2 : 1,
+      }
+    },
+    tensors: (name, c) => {
+      const { keyValue, query } = heads(c)
+      const table = norms(c) === 2 ? { ...NAMES, ...TWO_NORMS } : NAMES
+      return Gguf.tensors(name, table, Gguf.regrouped(keyValue, [query / keyValue, 1, 1]))
+    },
+  },
 })
+
+const NAMES = {
+  ...Gguf.ROPE,
+  token_embd: "transformer.word_embeddings",
+  output_norm: "transformer.ln_f",
+  output: "lm_head",
+  attn_norm: "transformer.h.N.input_layernorm",
+  attn_qkv: "transformer.h.N.self_attention.query_key_value",
+  attn_output: "transformer.h.N.self_attention.dense",
+  ffn_up: "transformer.h.N.mlp.dense_h_to_4h",
+  ffn_down: "transformer.h.N.mlp.dense_4h_to_h",
+}
+/** The second is the one before attention. */
+const TWO_NORMS = { attn_norm: "transformer.h.N.ln_mlp", attn_norm_2: "transformer.h.N.ln_attn" }
 
 /** Queries, keys and values of the fused product: in each of the groups its queries, then its key, then its value. */
 const parts = (b: Block, c: Config, fused: Value): ReadonlyArray<Value> => {

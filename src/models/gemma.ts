@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -94,4 +95,17 @@ export default Family.make<Config>({
     c.tie_word_embeddings
       ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "gemma"),
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("gemma", metadata, shapes)
+      return {
+        ...sizes,
+        ...Gguf.rope("gemma", metadata, floats, sizes.head_dim),
+        rms_norm_eps: Gguf.rmsNormEpsilon("gemma", metadata),
+      }
+    },
+    tensors: (name) => Gguf.tensors(name, Gguf.NAMES, Gguf.lessOne),
+  },
 })

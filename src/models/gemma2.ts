@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -118,4 +119,24 @@ export default Family.make<Config>({
     c.tie_word_embeddings
       ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "gemma2"),
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("gemma2", metadata, shapes)
+      const { head_dim, hidden_size, num_attention_heads, num_hidden_layers } = sizes
+      return {
+        ...sizes,
+        ...Gguf.rope("gemma2", metadata, floats, head_dim),
+        ...Gguf.sliding("gemma2", metadata, num_hidden_layers, 2),
+        rms_norm_eps: Gguf.rmsNormEpsilon("gemma2", metadata),
+        // No key says it: the 27B, of 46 layers, divides by the share of a head in the hidden state, others by its size.
+        query_pre_attn_scalar: num_hidden_layers === 46 ? hidden_size / num_attention_heads : head_dim,
+        sliding_window: Gguf.number(metadata, "gemma2.attention.sliding_window") ?? 4096,
+        attn_logit_softcapping: Gguf.number(metadata, "gemma2.attn_logit_softcapping") ?? 50,
+        final_logit_softcapping: Gguf.number(metadata, "gemma2.final_logit_softcapping") ?? 30,
+      }
+    },
+    tensors: (name) => Gguf.tensors(name, Gguf.FOUR_NORMS, Gguf.lessOne),
+  },
 })

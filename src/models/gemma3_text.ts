@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -152,4 +153,31 @@ export default Family.make<Config>({
     c.tie_word_embeddings
       ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "gemma3"),
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("gemma3", metadata, shapes)
+      const { head_dim, hidden_size, num_attention_heads, num_hidden_layers } = sizes
+      return {
+        ...sizes,
+        ...Gguf.rope("gemma3", metadata, floats, head_dim),
+        ...Gguf.sliding("gemma3", metadata, num_hidden_layers, 6),
+        rms_norm_eps: Gguf.rmsNormEpsilon("gemma3", metadata),
+        // As in Gemma 2; the 27B has 62 layers.
+        query_pre_attn_scalar: num_hidden_layers === 62 ? hidden_size / num_attention_heads : head_dim,
+        sliding_window: Gguf.number(metadata, "gemma3.attention.sliding_window") || null,
+        rope_theta: Gguf.need(metadata, "gemma3.rope.freq_base"),
+        rope_local_base_freq: Gguf.number(metadata, "gemma3.rope.freq_base_swa") ?? 10_000,
+        final_logit_softcapping: Gguf.number(metadata, "gemma3.final_logit_softcapping") ?? null,
+      }
+    },
+    tensors: (name) => Gguf.tensors(name, NAMES, Gguf.lessOne),
+  },
 })
+
+const NAMES = {
+  ...Gguf.FOUR_NORMS,
+  attn_q_norm: "model.layers.N.self_attn.q_norm",
+  attn_k_norm: "model.layers.N.self_attn.k_norm",
+}

@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
@@ -137,4 +138,34 @@ export default Family.make<Config>({
     c.tie_word_embeddings
       ? /^transformer\.h\.\d+\.attn\.(masked_)?bias$|^lm_head\.weight$/
       : /^transformer\.h\.\d+\.attn\.(masked_)?bias$/,
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "gpt2"),
+    config: (metadata, _floats, shapes) => {
+      const { intermediate_size, ...sizes } = Gguf.sizes("gpt2", metadata, shapes)
+      return { ...sizes, n_inner: intermediate_size, layer_norm_epsilon: Gguf.layerNormEpsilon("gpt2", metadata) }
+    },
+    // The converter turns what `Conv1D` stores as [in, out]; turned back, it is what the checkpoint has.
+    tensors: (name, c) => {
+      const { hidden } = sizes(c)
+      const out: { readonly [site: string]: number } = { c_attn: 3 * hidden, c_fc: c.n_inner ?? 4 * hidden, c_proj: hidden }
+      return Gguf.tensors(name, NAMES, (target) => {
+        const columns = out[/\.(c_\w+)\.weight$/.exec(target)?.[1] ?? ""]
+        return columns === undefined ? [] : [{ kind: "transpose", columns }]
+      })
+    },
+  },
 })
+
+const NAMES = {
+  token_embd: "transformer.wte",
+  position_embd: "transformer.wpe",
+  output_norm: "transformer.ln_f",
+  output: "lm_head",
+  attn_norm: "transformer.h.N.ln_1",
+  attn_qkv: "transformer.h.N.attn.c_attn",
+  attn_output: "transformer.h.N.attn.c_proj",
+  ffn_norm: "transformer.h.N.ln_2",
+  ffn_up: "transformer.h.N.mlp.c_fc",
+  ffn_down: "transformer.h.N.mlp.c_proj",
+}

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -116,4 +117,36 @@ export default Family.make<Config>({
     c.tie_word_embeddings
       ? /^gpt_neox\.layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$|^embed_out\.weight$/
       : /^gpt_neox\.layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)$/,
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "gptneox"),
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("gptneox", metadata, shapes)
+      const { count, part } = Gguf.turned("gptneox", metadata, sizes.head_dim)
+      const rope = Gguf.rope("gptneox", metadata, floats, count)
+      return {
+        ...sizes,
+        ...rope,
+        rotary_emb_base: rope.rope_theta,
+        rotary_pct: part,
+        layer_norm_eps: Gguf.layerNormEpsilon("gptneox", metadata),
+        use_parallel_residual: metadata.get("gptneox.use_parallel_residual") ?? true,
+        attention_bias: shapes.has("blk.0.attn_qkv.bias"),
+      }
+    },
+    tensors: (name, c) => Gguf.tensors(name, NAMES, Gguf.regrouped(heads(c).query, [1, 1, 1])),
+  },
 })
+
+const NAMES = {
+  ...Gguf.ROPE,
+  token_embd: "gpt_neox.embed_in",
+  output_norm: "gpt_neox.final_layer_norm",
+  output: "embed_out",
+  attn_norm: "gpt_neox.layers.N.input_layernorm",
+  attn_qkv: "gpt_neox.layers.N.attention.query_key_value",
+  attn_output: "gpt_neox.layers.N.attention.dense",
+  ffn_norm: "gpt_neox.layers.N.post_attention_layernorm",
+  ffn_up: "gpt_neox.layers.N.mlp.dense_h_to_4h",
+  ffn_down: "gpt_neox.layers.N.mlp.dense_4h_to_h",
+}

@@ -117,38 +117,18 @@ export default Family.make<Config>({
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
 
   gguf: {
-    // Mixtral's files say llama too, and how many experts they have.
-    is: (metadata) => metadata.get("general.architecture") === "llama" && !metadata.has("llama.expert_count"),
-    config: (metadata, floats, shapes) => ({
-      ...Gguf.sizes("llama", metadata, shapes),
-      ...Gguf.rope("llama", metadata, floats("rope_freqs.weight")),
-      rms_norm_eps: metadata.get("llama.attention.layer_norm_rms_epsilon"),
-      attention_bias: shapes.has("blk.0.attn_q.bias"),
-      mlp_bias: shapes.has("blk.0.ffn_gate.bias"),
-    }),
-    tensors: (name, c) => {
-      if (name === "rope_freqs.weight") return []
-      const known = Gguf.tensor(name, TENSORS)
-      if (known === undefined) return undefined
-      const { keyValue, query } = heads(c)
-      const turned = /self_attn\.([qk])_proj/.exec(known)?.[1]
-      if (turned === undefined) return [{ name: known }]
-      return [{ name: known, transforms: [{ kind: "unpermute", heads: turned === "q" ? query : keyValue }] }]
+    // So do Mistral's files, whose block is the same without a window, and they tell none; and Mixtral's, with experts.
+    is: (metadata) => Gguf.isOf(metadata, "llama") && (metadata.get("llama.expert_count") ?? 0) === 0,
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("llama", metadata, shapes)
+      return {
+        ...sizes,
+        ...Gguf.rope("llama", metadata, floats, sizes.head_dim),
+        rms_norm_eps: Gguf.rmsNormEpsilon("llama", metadata),
+        attention_bias: shapes.has("blk.0.attn_q.bias"),
+        mlp_bias: shapes.has("blk.0.ffn_gate.bias"),
+      }
     },
+    tensors: (name, c) => Gguf.tensors(name, Gguf.NAMES, Gguf.unpermuted(heads(c))),
   },
 })
-
-const TENSORS = {
-  token_embd: "model.embed_tokens",
-  output_norm: "model.norm",
-  output: "lm_head",
-  attn_norm: "model.layers.N.input_layernorm",
-  attn_q: "model.layers.N.self_attn.q_proj",
-  attn_k: "model.layers.N.self_attn.k_proj",
-  attn_v: "model.layers.N.self_attn.v_proj",
-  attn_output: "model.layers.N.self_attn.o_proj",
-  ffn_norm: "model.layers.N.post_attention_layernorm",
-  ffn_gate: "model.layers.N.mlp.gate_proj",
-  ffn_up: "model.layers.N.mlp.up_proj",
-  ffn_down: "model.layers.N.mlp.down_proj",
-}

@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -115,4 +116,42 @@ export default Family.make<Config>({
     c.tie_word_embeddings
       ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "phi2"),
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("phi2", metadata, shapes)
+      const { count, part } = Gguf.turned("phi2", metadata, sizes.head_dim)
+      return {
+        ...sizes,
+        ...Gguf.rope("phi2", metadata, floats, count),
+        partial_rotary_factor: part,
+        layer_norm_eps: Gguf.layerNormEpsilon("phi2", metadata),
+      }
+    },
+    // The first weights of Phi-2 had queries, keys and values, of equal sizes, in one matrix.
+    tensors: (name) => {
+      const [, layer, suffix] = /^blk\.(\d+)\.attn_qkv\.(weight|bias)$/.exec(name) ?? []
+      return layer === undefined
+        ? Gguf.tensors(name, NAMES)
+        : ["q_proj", "k_proj", "v_proj"].map((site, index) => ({
+            name: `model.layers.${layer}.self_attn.${site}.${suffix}`,
+            part: { index, of: 3 },
+          }))
+    },
+  },
 })
+
+const NAMES = {
+  ...Gguf.ROPE,
+  token_embd: "model.embed_tokens",
+  output_norm: "model.final_layernorm",
+  output: "lm_head",
+  attn_norm: "model.layers.N.input_layernorm",
+  attn_q: "model.layers.N.self_attn.q_proj",
+  attn_k: "model.layers.N.self_attn.k_proj",
+  attn_v: "model.layers.N.self_attn.v_proj",
+  attn_output: "model.layers.N.self_attn.dense",
+  ffn_up: "model.layers.N.mlp.fc1",
+  ffn_down: "model.layers.N.mlp.fc2",
+}

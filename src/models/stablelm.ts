@@ -9,6 +9,7 @@ import * as Rope from "../math/Rope.ts"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -130,4 +131,33 @@ export default Family.make<Config>({
     c.tie_word_embeddings
       ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "stablelm"),
+    // Whether both halves of a block stand side by side is told by the norm between them, not by the key for it.
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("stablelm", metadata, shapes)
+      const { count, part } = Gguf.turned("stablelm", metadata, sizes.head_dim)
+      return {
+        ...sizes,
+        ...Gguf.rope("stablelm", metadata, floats, count),
+        partial_rotary_factor: part,
+        layer_norm_eps: Gguf.layerNormEpsilon("stablelm", metadata),
+        use_qkv_bias: shapes.has("blk.0.attn_q.bias"),
+        qk_layernorm: shapes.has("blk.0.attn_q_norm.weight"),
+        use_parallel_residual: !shapes.has("blk.0.ffn_norm.weight"),
+      }
+    },
+    // The gains of all heads are in one tensor.
+    tensors: (name, c) => {
+      const [, layer, which] = /^blk\.(\d+)\.attn_([qk])_norm\.weight$/.exec(name) ?? []
+      if (layer === undefined) return Gguf.tensors(name, Gguf.NAMES)
+      const { keyValue, query } = heads(c)
+      const of = which === "q" ? query : keyValue
+      return Array.from({ length: of }, (_, index) => ({
+        name: `model.layers.${layer}.self_attn.${which}_layernorm.norms.${index}.weight`,
+        part: { index, of },
+      }))
+    },
+  },
 })

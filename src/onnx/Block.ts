@@ -191,6 +191,18 @@ export class Block {
   relu(x: Value): Value {
     return this.graph.op("Relu", [x])
   }
+  /**
+   * log(1 + exp(x)) = max(x, 0) + log(1 + u) with u = exp(-|x|). What rounding takes from 1 + u is added to its
+   * logarithm, or small values would be off by a thousandth.
+   */
+  softplus(x: Value): Value {
+    const { graph } = this
+    const one = graph.scalar(1)
+    const u = graph.op("Exp", [graph.op("Neg", [graph.op("Abs", [x])])])
+    const sum = this.add(u, one)
+    const lost = graph.op("Sub", [u, graph.op("Sub", [sum, one])])
+    return this.add(this.relu(x), this.add(graph.op("Log", [sum]), lost))
+  }
   /** x Φ(x), exactly or by its tanh approximation (Hendrycks & Gimpel 2016). */
   gelu(x: Value, approximate: "none" | "tanh"): Value {
     return this.graph.op("Gelu", [x], { approximate })

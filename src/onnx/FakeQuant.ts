@@ -5,7 +5,7 @@
  * `QuantizeLinear` divides (it does not multiply by a reciprocal), rounds half to even, adds the zero point and
  * saturates to 8 bits; narrower codes are clamped after it.
  */
-import type { Block, Heads, Hooks, Point } from "./Block.ts"
+import type { Block, Heads, Hooks, Point, StateDims } from "./Block.ts"
 import type { Value } from "./Graph.ts"
 
 export interface Grid {
@@ -34,13 +34,20 @@ export interface KeyValue {
   readonly point: Point
 }
 
+/** A recurrent state as it is stored from each token to the next. */
+export interface State extends Grid {
+  /** Numbers of one channel's state that share a scale. Divides the state. */
+  readonly group: number
+}
+
 /**
- * Fake-quantize the inputs of the sites named in `activations`, and K and V, before they enter the cache, by
- * `keyValue`.
+ * Fake-quantize the inputs of the sites named in `activations`, K and V, before they enter the cache, by `keyValue`, and
+ * recurrent states, after each token, by `states`.
  */
 export const fakeQuant = (options: {
   readonly activations: { readonly [site: string]: Activation }
   readonly keyValue: KeyValue | undefined
+  readonly states?: { readonly [name: string]: State }
 }): Hooks => {
   // The same input feeds several linears (q, k, v): quantize it once.
   const done = new Map<string, Value>()
@@ -63,12 +70,24 @@ export const fakeQuant = (options: {
       options.keyValue === undefined
         ? values
         : grouped(b, values, heads, options.keyValue.group, options.keyValue.values),
+    state: (b, name, state, dims) => {
+      const quantizer = options.states?.[name]
+      return quantizer === undefined ? state : channels(b, state, dims, quantizer)
+    },
   }
 }
 
 const grouped = (b: Block, x: Value, heads: Heads, group: number, grid: Grid): Value => {
   const quantized = rows(b, b.flatten(x, group), grid)
   return b.unflatten(quantized, heads.keyValue * heads.dim, x)
+}
+
+/** Each channel of [size, channels] in groups of its own. */
+const channels = (b: Block, state: Value, [size, count]: StateDims, { group, ...grid }: State): Value => {
+  const perm = [1, 0]
+  const turned = b.flatten(b.graph.op("Transpose", [state], { perm }), group)
+  const quantized = b.reshape(rows(b, turned, grid), count, size)
+  return b.graph.op("Transpose", [quantized], { perm })
 }
 
 /** Each row of [rows, columns] by its own scale and zero point. */

@@ -7,6 +7,7 @@ import { create, toBinary, type MessageInitShape } from "@bufbuild/protobuf"
 import {
   AttributeProto_AttributeType as Kind,
   type AttributeProtoSchema,
+  type GraphProtoSchema,
   ModelProtoSchema,
   type NodeProtoSchema,
   type TensorProtoSchema,
@@ -43,8 +44,11 @@ export interface Port {
   readonly type: ElementType
   readonly dims: ReadonlyArray<Dim>
 }
-/** `number` becomes INT; write `{ float: 1 }` for FLOAT, since JavaScript cannot tell 1 from 1.0. */
-export type Attribute = number | { readonly float: number } | ReadonlyArray<number> | string
+/**
+ * `number` becomes INT; write `{ float: 1 }` for FLOAT, since JavaScript cannot tell 1 from 1.0. A graph is the body of
+ * a loop.
+ */
+export type Attribute = number | { readonly float: number } | ReadonlyArray<number> | string | Graph
 
 const CONTRIB = new Set(["GroupQueryAttention", "QuickGelu"])
 
@@ -54,14 +58,28 @@ export class Graph {
   readonly #nodes: Array<MessageInitShape<typeof NodeProtoSchema>> = []
   readonly #initializers: Array<MessageInitShape<typeof TensorProtoSchema>> = []
   readonly #constants = new Map<string, Value>()
+  readonly #prefix: string
   #count = 0
+  #bodies = 0
 
-  input(name: string, type: ElementType, dims: ReadonlyArray<Dim>): Value {
+  /** `prefix` keeps the names of a body apart from those of the graph around it. */
+  constructor(prefix = "") {
+    this.#prefix = prefix
+  }
+
+  /** A graph for a loop's body. It may use the values of this one. */
+  body(): Graph {
+    return new Graph(`${this.#prefix}body${this.#bodies++}.`)
+  }
+
+  input(own: string, type: ElementType, dims: ReadonlyArray<Dim>): Value {
+    const name = this.#prefix + own
     if (!this.inputs.some((port) => port.name === name)) this.inputs.push({ name, type, dims })
     return { name, from: undefined }
   }
 
-  output(name: string, value: Value, type: ElementType, dims: ReadonlyArray<Dim>): void {
+  output(own: string, value: Value, type: ElementType, dims: ReadonlyArray<Dim>): void {
+    const name = this.#prefix + own
     this.#nodes.push({ opType: "Identity", input: [value.name], output: [name], name: `out:${name}` })
     this.outputs.push({ name, type, dims })
   }
@@ -71,7 +89,7 @@ export class Graph {
     const key = `${type}:${dims.join("x")}:${values.join(",")}`
     const known = this.#constants.get(key)
     if (known) return known
-    const name = `const_${this.#constants.size}`
+    const name = `${this.#prefix}const_${this.#constants.size}`
     const tensor = { name, dataType: elementTypes[type], dims: dims.map(BigInt) }
     this.#initializers.push(
       type === "float32"
@@ -109,7 +127,7 @@ export class Graph {
     attributes: { readonly [name: string]: Attribute } = {},
     site?: string,
   ): ReadonlyArray<Value> {
-    const name = `${op}_${this.#count++}`
+    const name = `${this.#prefix}${op}_${this.#count++}`
     const names = Array.from({ length: outputs }, (_, i) => (i === 0 ? name : `${name}.${i}`))
     this.#nodes.push({
       opType: op,
@@ -133,21 +151,25 @@ export class Graph {
           { domain: "", version: 23n },
           { domain: "com.microsoft", version: 1n },
         ],
-        graph: {
-          name: "graph",
-          node: this.#nodes,
-          initializer: this.#initializers,
-          input: this.inputs.map(port),
-          output: this.outputs.map(port),
-        },
+        graph: this.toProto(),
       }),
     )
+  }
+  toProto(): MessageInitShape<typeof GraphProtoSchema> {
+    return {
+      name: `${this.#prefix}graph`,
+      node: this.#nodes,
+      initializer: this.#initializers,
+      input: this.inputs.map(port),
+      output: this.outputs.map(port),
+    }
   }
 }
 
 const attribute = (name: string, value: Attribute): MessageInitShape<typeof AttributeProtoSchema> => {
   if (typeof value === "number") return { name, type: Kind.INT, i: BigInt(value) }
   if (typeof value === "string") return { name, type: Kind.STRING, s: new TextEncoder().encode(value) }
+  if (value instanceof Graph) return { name, type: Kind.GRAPH, g: value.toProto() }
   if ("float" in value) return { name, type: Kind.FLOAT, f: value.float }
   return { name, type: Kind.INTS, ints: value.map(BigInt) }
 }

@@ -14,11 +14,7 @@ export interface Pair {
   readonly continuation: string
 }
 
-/** A sequence begins with BOS where the model has one. */
-const begin = (bos: number | null, tokens: Int32Array): Int32Array =>
-  bos === null ? tokens : Int32Array.from([bos, ...tokens])
-
-/** One request per pair; `bos` is left out for models that have none. */
+/** One request per pair, begun as the model's sequences are. */
 export const requests = <E, R>(
   pairs: ReadonlyArray<Pair>,
   subject: Subject<E, R>,
@@ -29,8 +25,8 @@ export const requests = <E, R>(
     const heads = yield* subject.encode(prompts)
     const wholes = yield* subject.encode(pairs.map(({ continuation, prompt }) => prompt + continuation))
     return yield* Effect.forEach(pairs, ({ continuation, item }, i) => {
-      const head = begin(subject.bos, heads[i]!)
-      const tokens = begin(subject.bos, wholes[i]!)
+      const head = Int32Array.from([...subject.lead, ...heads[i]!])
+      const tokens = Int32Array.from([...subject.lead, ...wholes[i]!])
       return tokens.length > head.length && head.length > 0
         ? Effect.succeed({ tokens, from: head.length, item })
         : Effect.fail(

@@ -45,7 +45,8 @@ export interface Generated {
 
 /** The model under test, as a scorer sees it. With a reference model, every answer carries the reference's too. */
 export interface Subject<E, R> {
-  readonly bos: number | null
+  /** What a sequence of the model begins with: for most of them BOS, for some more, for some nothing. */
+  readonly lead: ReadonlyArray<number>
   readonly encode: (texts: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Int32Array>, E, R>
   readonly score: (requests: ReadonlyArray<Request>) => Effect.Effect<TokenScores, E, R>
   /** `reference`: prompts for the reference, where its own earlier turns make them differ. */

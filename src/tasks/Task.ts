@@ -19,8 +19,11 @@ const common = {
   version: Schema.Int,
   description: Schema.String,
   data: Schema.Struct({
-    /** `bundled:` or `file:`; .jsonl, .json, .csv or .txt. */
+    /** `bundled:` or `file:`; .jsonl, .json, .csv, .parquet or .txt. Or `hub-data:owner/name@revision`. */
     source: Schema.NonEmptyString,
+    /** Of a data set on the hub: which configuration of it, where there are several, and which split. */
+    config: Schema.optionalKey(Schema.NonEmptyString),
+    split: Schema.optionalKey(Schema.NonEmptyString),
     /** The first so many items. */
     limit: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0))),
   }),

@@ -22,9 +22,9 @@ const fields = {
 }
 type Windows = Schema.Struct<typeof fields>["Type"]
 
-/** The requests of one text. */
-export const windows = (text: Int32Array, task: Windows, bos: number | undefined): ReadonlyArray<Request> => {
-  const lead = bos === undefined ? 0 : 1
+/** The requests of one text; `begin` are the tokens that each window begins with. */
+export const windows = (text: Int32Array, task: Windows, begin: ReadonlyArray<number>): ReadonlyArray<Request> => {
+  const lead = begin.length
   const held = task.window - lead
   const advance = Math.min(task.stride, held)
   const requests: Array<Request> = []
@@ -32,7 +32,7 @@ export const windows = (text: Int32Array, task: Windows, bos: number | undefined
   for (let start = 0; start < text.length; start += advance) {
     const end = Math.min(start + held, text.length)
     if (end - start < held && task.tail === "drop") break
-    const tokens = Int32Array.from([...(bos === undefined ? [] : [bos]), ...text.subarray(start, end)])
+    const tokens = Int32Array.from([...begin, ...text.subarray(start, end)])
     const first = task.scored === "new" ? lead + Math.max(scored, start) - start : Math.floor(tokens.length / 2)
     // The very first token of a sequence has nothing before it to be predicted from.
     const from = Math.max(1, first)
@@ -48,7 +48,7 @@ export default Scorer.make({
   fields,
   needs: ({ window }) => window,
   run: Effect.fnUntraced(function* (task, items, subject) {
-    if (task.bos && subject.bos === null) {
+    if (task.bos && subject.lead.length === 0) {
       return yield* Effect.fail(
         Scorer.unscorable("the task begins windows with BOS, but the model has no BOS token; set bos: false"),
       )
@@ -58,10 +58,11 @@ export default Scorer.make({
       return yield* Effect.fail(Scorer.unscorable("perplexity needs text: a .txt file, or rows with a field 'text'"))
     }
     const encoded = yield* subject.encode(texts)
-    const requests = encoded.flatMap((tokens) => windows(tokens, task, task.bos ? subject.bos! : undefined))
+    const begin = task.bos ? subject.lead : []
+    const requests = encoded.flatMap((tokens) => windows(tokens, task, begin))
     if (requests.length === 0) {
       const longest = Math.max(0, ...encoded.map((tokens) => tokens.length))
-      const reason = `no text fills one window: the longest has ${longest} tokens, a window holds ${task.window - (task.bos ? 1 : 0)}; use a smaller window, more text, or tail: keep`
+      const reason = `no text fills one window: the longest has ${longest} tokens, a window holds ${task.window - begin.length}; use a smaller window, more text, or tail: keep`
       return yield* Effect.fail(Scorer.unscorable(reason))
     }
     const scores = yield* subject.score(requests)

@@ -7,7 +7,7 @@ import * as Runner from "../../src/compute/Runner.ts"
 import type { Model } from "../../src/compute/Model.ts"
 import { Pool } from "../../src/compute/Pool.ts"
 import * as Scoring from "../../src/compute/Scoring.ts"
-import type { Activation, KeyValue } from "../../src/onnx/FakeQuant.ts"
+import type { Activation, KeyValue, State } from "../../src/onnx/FakeQuant.ts"
 import * as Family from "../../src/models/Family.ts"
 import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { open } from "../support/checkpoint.ts"
@@ -63,6 +63,9 @@ for (const { name, family } of families.filter(({ name }) => existsSync(golden +
         for (let layer = 1; layer < shape.layers; layer++) assert.deepStrictEqual(inLayer(layer), inLayer(0))
         for (const tensor of catalog.keys()) assert.isFalse(outline.ignored.test(tensor), tensor)
         assert.isTrue(sites.some(({ kind }) => kind === "embedding") && sites.some(({ fedBy }) => fedBy !== undefined))
+        // What a layer keeps of a sequence can be quantized, whatever it is.
+        for (let layer = 0; layer < shape.layers; layer++)
+          assert.isTrue(Family.heads(shape) !== undefined || outline.states.some((state) => state.layer === layer))
         // A config survives being stored.
         const stored = yield* Schema.encodeUnknownEffect(family.config)(config)
         const again = yield* Schema.decodeUnknownEffect(family.config)(JSON.parse(JSON.stringify(stored)))
@@ -98,9 +101,16 @@ for (const { name, family } of families.filter(({ name }) => existsSync(golden +
           assert.strictEqual(expected.logprob.length, Scoring.rowCount(requests))
           assert.isTrue(expected.logprob.every((x) => Number.isFinite(x) && x < 0))
           assert.isAbove(new Set(expected.logprob).size, 3)
-          const changes: Array<Pick<Model<never>, "activations" | "keyValue">> = [
+          const states = (bits: number): { readonly [site: string]: State } =>
+            Object.fromEntries(outline.states.map(({ dims, site }) => [site, { bits, ...grid, group: dims[0] }]))
+          const changes: Array<Pick<Model<never>, "activations" | "keyValue" | "states">> = [
             ...linears.map((site) => ({ activations: { [site]: activation(2) }, keyValue: {} })),
             ...cached.map((layer) => ({ activations: {}, keyValue: { [layer]: cache(2) } })),
+            ...Object.entries(states(2)).map(([site, state]) => ({
+              activations: {},
+              keyValue: {},
+              states: { [site]: state },
+            })),
           ]
           for (const change of changes) {
             const { logprob } = yield* score({ ...plain, ...change })
@@ -114,6 +124,7 @@ for (const { name, family } of families.filter(({ name }) => existsSync(golden +
                 ...plain,
                 activations: Object.fromEntries(linears.map((site) => [site, activation(bits)])),
                 keyValue: Object.fromEntries(cached.map((layer) => [layer, cache(bits)])),
+                states: states(bits),
               }),
               ({ logprob }) => logprob.reduce((sum, x, i) => sum + Math.abs(x - expected.logprob[i]!), 0),
             )

@@ -4,7 +4,14 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { type Format, isFormat } from "../../src/formats/Format.ts"
 import * as Random from "../../src/math/Random.ts"
-import { ActivationQuantizer, type Any, isMethod, KvQuantizer, Statistic } from "../../src/methods/Method.ts"
+import {
+  ActivationQuantizer,
+  type Any,
+  isMethod,
+  KvQuantizer,
+  StateQuantizer,
+  Statistic,
+} from "../../src/methods/Method.ts"
 import { isDescription, modules } from "../support/plugins.ts"
 
 const methods = (await modules("src/methods")).map(({ name, value }) => ({ name, method: value as Any }))
@@ -36,6 +43,7 @@ describe("methods", () => {
     assert.deepStrictEqual([...new Set(methods.map(({ method }) => method.slot))].toSorted(), [
       "activations",
       "kv",
+      "state",
       "weights",
     ])
   })
@@ -48,7 +56,7 @@ describe("methods", () => {
         assert.isTrue(isDescription(method.description), method.description)
         assert.isTrue(Number.isInteger(method.version) && method.version > 0)
         for (const statistic of method.wants) assert.include(Statistic.literals, statistic)
-        assert.include(["weights", "activations", "kv"], method.slot)
+        assert.include(["weights", "activations", "kv", "state"], method.slot)
         const own = method.slot === "weights" ? ["plan", "apply"] : ["quantizer"]
         for (const part of own) assert.isFunction((method as any)[part])
       })
@@ -77,6 +85,13 @@ describe("methods", () => {
             const quantizer = yield* method.quantizer(decoded, 16)
             assert.deepStrictEqual(
               yield* Schema.decodeUnknownEffect(KvQuantizer)(JSON.parse(JSON.stringify(quantizer))),
+              quantizer,
+            )
+            assert.strictEqual(16 % quantizer.group, 0)
+          } else if (method.slot === "state") {
+            const quantizer = yield* method.quantizer(decoded, 16)
+            assert.deepStrictEqual(
+              yield* Schema.decodeUnknownEffect(StateQuantizer)(JSON.parse(JSON.stringify(quantizer))),
               quantizer,
             )
             assert.strictEqual(16 % quantizer.group, 0)

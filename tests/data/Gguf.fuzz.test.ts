@@ -4,7 +4,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Gguf from "../../src/data/Gguf.ts"
 import * as GgufTokenizer from "../../src/data/GgufTokenizer.ts"
-import * as Safetensors from "../../src/data/Safetensors.ts"
+import * as TensorFile from "../../src/data/TensorFile.ts"
 import { blockOf } from "../../src/math/Ggml.ts"
 import * as Random from "../../src/math/Random.ts"
 import { folder } from "../support/folder.ts"
@@ -111,7 +111,7 @@ describe("a damaged file gives a typed error or a sound catalog, at once", () =>
           } else {
             const { failure } = result
             assert.isTrue(
-              failure instanceof Safetensors.BadFile || failure instanceof Safetensors.BadTensor,
+              failure instanceof TensorFile.BadFile || failure instanceof TensorFile.BadTensor,
               failure.message,
             )
             assert.isBelow(failure.message.length, 2000)

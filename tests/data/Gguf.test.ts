@@ -5,6 +5,7 @@ import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Gguf from "../../src/data/Gguf.ts"
 import * as Safetensors from "../../src/data/Safetensors.ts"
+import * as TensorFile from "../../src/data/TensorFile.ts"
 import * as Transform from "../../src/math/Transform.ts"
 import { folder } from "../support/folder.ts"
 import { encode, floats, header, join, number, string, strings, text, u32, u64, type Tensor } from "../support/gguf.ts"
@@ -26,84 +27,84 @@ const one = (tensor: Partial<Tensor>, data = 64) => encode({ tensors: [{ ...f32(
 
 type Kind = new (...args: any) => Error
 const hostile: ReadonlyArray<readonly [what: string, bytes: Uint8Array, kind: Kind, message: RegExp]> = [
-  ["is empty", new Uint8Array(0), Safetensors.BadFile, /has 0 bytes; a GGUF file has at least 24/],
-  ["is no GGUF", encode({}).fill(65, 0, 4), Safetensors.BadFile, /begins with the bytes 65, 65, 65, 65/],
-  ["is of version 1", encode({ version: 1 }), Safetensors.BadFile, /GGUF version 1, which is obsolete/],
-  ["is of version 4", encode({ version: 4 }), Safetensors.BadFile, /GGUF version 4; known: 2 and 3/],
-  ["is big-endian", encode({ version: 3 << 24 }), Safetensors.BadFile, /big-endian/],
+  ["is empty", new Uint8Array(0), TensorFile.BadFile, /has 0 bytes; a GGUF file has at least 24/],
+  ["is no GGUF", encode({}).fill(65, 0, 4), TensorFile.BadFile, /begins with the bytes 65, 65, 65, 65/],
+  ["is of version 1", encode({ version: 1 }), TensorFile.BadFile, /GGUF version 1, which is obsolete/],
+  ["is of version 4", encode({ version: 4 }), TensorFile.BadFile, /GGUF version 4; known: 2 and 3/],
+  ["is big-endian", encode({ version: 3 << 24 }), TensorFile.BadFile, /big-endian/],
   [
     "declares 2^64-1 tensors",
     join(header({}).subarray(0, 8), u64(2n ** 64n - 1n), u64(0)),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /declares 18446744073709551615 tensors of at least 24 bytes each, but only 8 bytes follow/,
   ],
-  ["declares a key too many", join(header({}).subarray(0, 16), u64(1)), Safetensors.BadFile, /declares 1 keys/],
+  ["declares a key too many", join(header({}).subarray(0, 16), u64(1)), TensorFile.BadFile, /declares 1 keys/],
   [
     "has a key name beyond its end",
     join(header({}).subarray(0, 16), u64(1), u64(2n ** 63n), new Uint8Array(8)),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /declares 9223372036854775808 bytes of the name of a key/,
   ],
   [
     "has a key name of 65,536 bytes",
     encode({ keys: [number("k".repeat(65_536), 1)] }),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /^.{1,200}the name of a key of more than 65535 bytes$/,
   ],
   [
     "has a key name that is not UTF-8",
     encode({ keys: [{ ...string("k", ""), key: "k" }] }).fill(0xff, 32, 33),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /the name of a key that is not UTF-8/,
   ],
   [
     "declares more texts than it could hold",
     encode({ keys: raw(9, u32(8), u64(10), new Uint8Array(40)) }),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /declares 10 values of the key "k" of at least 8 bytes each, but only 47 bytes follow/,
   ],
   [
     "has a shape whose product overflows",
     encode({ tensors: [f32("a", [30_000, 30_000, 30_000, 30_000], 0)], data: 4000 }),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /tensor a ends at byte 3240000000000000000 of the file, which has 4096/,
   ],
-  ["has a key twice", encode({ keys: [number("k", 1), string("k", "")] }), Safetensors.BadFile, /the key "k" twice/],
+  ["has a key twice", encode({ keys: [number("k", 1), string("k", "")] }), TensorFile.BadFile, /the key "k" twice/],
   [
     "has a value of an unknown type",
     encode({ keys: raw(13, u64(0)) }),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /the key "k" of the type 13/,
   ],
   [
     "has an array of arrays",
     encode({ keys: raw(9, u32(9), u64(1), u64(0)) }),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /no arrays of arrays/,
   ],
   [
     "has an array beyond its end",
     encode({ keys: raw(9, u32(10), u64(2n ** 61n)) }),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /declares 2305843009213693952 values of the key "k" of at least 8 bytes/,
   ],
   [
     "has text beyond its end",
     encode({ keys: raw(8, u64(1000)) }),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /declares 1000 bytes of the key "k"/,
   ],
   [
     "has text that is not UTF-8",
     encode({ keys: raw(8, text(Uint8Array.of(0xc0))) }),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /the key "k" that is not UTF-8/,
   ],
-  ["has a truth value of 2", encode({ keys: raw(7, Uint8Array.of(2)) }), Safetensors.BadFile, /neither true nor false/],
+  ["has a truth value of 2", encode({ keys: raw(7, Uint8Array.of(2)) }), TensorFile.BadFile, /neither true nor false/],
   [
     "ends inside a value",
     header({ keys: [number("k", 1)] }).subarray(0, -1),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /ends inside the key "k"/,
   ],
   ...[0, 4, 24, 33].map(
@@ -111,80 +112,80 @@ const hostile: ReadonlyArray<readonly [what: string, bytes: Uint8Array, kind: Ki
       [
         `is aligned to ${alignment}`,
         encode({ keys: [number("general.alignment", alignment)] }),
-        Safetensors.BadFile,
+        TensorFile.BadFile,
         /general.alignment \d+; expected a power of two from 8 on/,
       ] as const,
   ),
   [
     "is aligned to text",
     encode({ keys: [string("general.alignment", "32")] }),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /general.alignment 32; expected a power/,
   ],
-  ["is one of several", encode({ keys: [number("split.count", 3)] }), Safetensors.BadFile, /one of 3 parts of a model/],
+  ["is one of several", encode({ keys: [number("split.count", 3)] }), TensorFile.BadFile, /one of 3 parts of a model/],
   [
     "has a tensor twice",
     encode({ tensors: [f32("a", [1], 0), f32("a", [1], 32)], data: 64 }),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /the tensor "a" twice/,
   ],
   [
     "has five dimensions",
     one({ sizes: [1, 1, 1, 1, 1] }),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /tensor a has 5 dimensions; ggml allows 4/,
   ],
   [
     "has 2^31 dimensions",
     join(header({ tensors: [f32("a", [], 0)] }).subarray(0, 33), u32(2 ** 31), u64(0)),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /has 2147483648 dimensions/,
   ],
   [
     "has a shape that overflows",
     one({ sizes: [2n ** 40n, 2n ** 40n] }),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /more than the file could hold/,
   ],
   [
     "has a shape that overflows in disguise",
     one({ sizes: [2n ** 60n, 0] }),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /more than the file could hold/,
   ],
   [
     "has an unsupported type",
     one({ type: 16 }),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /the ggml type IQ2_XXS, which is not supported; known: F32, F16/,
   ],
-  ["has an unknown type", one({ type: 999 }), Safetensors.BadTensor, /the unknown ggml type 999; known: F32/],
-  ["has a type that was removed", one({ type: 4 }), Safetensors.BadTensor, /the unknown ggml type 4/],
+  ["has an unknown type", one({ type: 999 }), TensorFile.BadTensor, /the unknown ggml type 999; known: F32/],
+  ["has a type that was removed", one({ type: 4 }), TensorFile.BadTensor, /the unknown ggml type 4/],
   [
     "has rows of half a block",
     one({ type: 8, sizes: [48, 2] }),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /rows of 48 elements; blocks of Q8_0 have 32/,
   ],
-  ["has a quantized scalar", one({ type: 8, sizes: [] }), Safetensors.BadTensor, /rows of 1 elements/],
+  ["has a quantized scalar", one({ type: 8, sizes: [] }), TensorFile.BadTensor, /rows of 1 elements/],
   [
     "has an offset off the grid",
     one({ offset: 16 }),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /begins at byte 16 of the data; expected a multiple of 32/,
   ],
   [
     "has an offset of 2^64-1",
     one({ offset: 2n ** 64n - 1n }),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /begins at byte 18446744073709551615/,
   ],
-  ["is truncated", one({ sizes: [17] }), Safetensors.BadTensor, /tensor a ends at byte 132 of the file, which has 128/],
-  ["ends before its data", header({ tensors: [f32("a", [1], 0)] }), Safetensors.BadTensor, /tensor a ends at byte/],
+  ["is truncated", one({ sizes: [17] }), TensorFile.BadTensor, /tensor a ends at byte 132 of the file, which has 128/],
+  ["ends before its data", header({ tensors: [f32("a", [1], 0)] }), TensorFile.BadTensor, /tensor a ends at byte/],
   [
     "has overlapping tensors",
     encode({ tensors: [f32("b", [1], 32), f32("a", [9], 0)], data: 64 }),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /tensor b begins at byte \d+ of the file, inside the tensor before it/,
   ],
 ]
@@ -203,7 +204,7 @@ describe("a file that", () => {
   it.effect("is not there", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(Gguf.read("/nowhere/model.gguf"))
-      assert.instanceOf(error, Safetensors.Unreadable)
+      assert.instanceOf(error, TensorFile.Unreadable)
       assert.match(error.message, /\/nowhere\/model.gguf cannot be read: ENOENT/)
     }),
   )
@@ -337,9 +338,9 @@ describe("a real model", () => {
       if (missing !== undefined) return context.skip(`no ${fileURLToPath(missing)}`)
       const { catalog, metadata } = yield* Gguf.read(fileURLToPath(gguf))
       const expected = yield* Safetensors.read(fileURLToPath(safetensors))
-      const floatsOf = (entry: Safetensors.Entry) => {
+      const floatsOf = (entry: TensorFile.Entry) => {
         const out = new Float32Array(entry.bytes / 4)
-        Safetensors.readFloats(entry, 0, out.length, out)
+        TensorFile.readFloats(entry, 0, out.length, out)
         return out
       }
       let permuted = 0

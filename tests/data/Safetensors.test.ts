@@ -5,6 +5,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Safetensors from "../../src/data/Safetensors.ts"
+import * as TensorFile from "../../src/data/TensorFile.ts"
 import * as Writer from "../../src/data/SafetensorsWriter.ts"
 import { toF16 } from "../../src/math/Half.ts"
 
@@ -32,97 +33,97 @@ const bytesOf = (array: Float32Array | Uint16Array) => new Uint8Array(array.buff
 type Kind = new (...args: any) => Error
 
 const hostile: ReadonlyArray<readonly [what: string, bytes: Uint8Array, kind: Kind, message: RegExp]> = [
-  ["is empty", new Uint8Array(0), Safetensors.BadFile, /has 0 bytes; a safetensors file has at least 8/],
+  ["is empty", new Uint8Array(0), TensorFile.BadFile, /has 0 bytes; a safetensors file has at least 8/],
   [
     "ends before its header",
     raw({ a: f32([1], 0, 4) }, 0, 500n),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /header of 500 bytes but has only/,
   ],
-  ["ends one byte before its header does", raw("{}", 0, 3n), Safetensors.BadFile, /header of 3 bytes but has only 10/],
-  ["has a header beyond the limit", raw({}, 0, 100_000_001n), Safetensors.BadFile, /the format allows 100000000/],
-  ["declares 2^64-1 bytes of header", raw({}, 0, 2n ** 64n - 1n), Safetensors.BadFile, /18446744073709551615 bytes/],
-  ["has a header that is no JSON", raw("{nope}", 0), Safetensors.BadFile, /header that is not JSON/],
-  ["has a header cut short", raw({ a: f32([1], 0, 4) }, 4, 9n), Safetensors.BadFile, /header that is not JSON/],
-  ["has a header that is a list", raw([], 0), Safetensors.BadFile, /no JSON object/],
-  ["has a header that is not UTF-8", raw("{}", 0).fill(0xff, 8), Safetensors.BadFile, /not UTF-8/],
+  ["ends one byte before its header does", raw("{}", 0, 3n), TensorFile.BadFile, /header of 3 bytes but has only 10/],
+  ["has a header beyond the limit", raw({}, 0, 100_000_001n), TensorFile.BadFile, /the format allows 100000000/],
+  ["declares 2^64-1 bytes of header", raw({}, 0, 2n ** 64n - 1n), TensorFile.BadFile, /18446744073709551615 bytes/],
+  ["has a header that is no JSON", raw("{nope}", 0), TensorFile.BadFile, /header that is not JSON/],
+  ["has a header cut short", raw({ a: f32([1], 0, 4) }, 4, 9n), TensorFile.BadFile, /header that is not JSON/],
+  ["has a header that is a list", raw([], 0), TensorFile.BadFile, /no JSON object/],
+  ["has a header that is not UTF-8", raw("{}", 0).fill(0xff, 8), TensorFile.BadFile, /not UTF-8/],
   [
     "names a tensor twice",
     raw(`{"a":${JSON.stringify(f32([1], 0, 4))},"\\u0061":${JSON.stringify(f32([1], 4, 8))}}`, 8),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /names "a" twice/,
   ],
   [
     "has a tensor without description",
     raw({ a: null }, 0),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /tensor a has the dtype undefined; known: BOOL/,
   ],
   [
     "has an unknown dtype",
     raw({ a: { ...f32([1], 0, 4), dtype: "F13" } }, 4),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /dtype "F13"; known: .*BF16/,
   ],
   [
     "has a dtype of Object's own",
     raw({ a: { ...f32([1], 0, 4), dtype: "toString" } }, 4),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /dtype "toString"/,
   ],
   [
     "has a negative size",
     raw({ a: f32([-1], 0, 4) }, 4),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /shape \[-1\]; expected a list of sizes/,
   ],
-  ["has a size that is no integer", raw({ a: f32([1.5], 0, 6) }, 6), Safetensors.BadTensor, /shape \[1.5\]/],
-  ["has a size that is text", raw({ a: f32(["1"], 0, 4) }, 4), Safetensors.BadTensor, /shape \["1"\]/],
-  ["has no shape", raw({ a: { dtype: "F32", data_offsets: [0, 4] } }, 4), Safetensors.BadTensor, /shape undefined/],
+  ["has a size that is no integer", raw({ a: f32([1.5], 0, 6) }, 6), TensorFile.BadTensor, /shape \[1.5\]/],
+  ["has a size that is text", raw({ a: f32(["1"], 0, 4) }, 4), TensorFile.BadTensor, /shape \["1"\]/],
+  ["has no shape", raw({ a: { dtype: "F32", data_offsets: [0, 4] } }, 4), TensorFile.BadTensor, /shape undefined/],
   [
     "has one offset",
     raw({ a: { ...f32([1], 0, 4), data_offsets: [0] } }, 4),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /expected \[begin, end\]/,
   ],
-  ["has negative offsets", raw({ a: f32([1], -4, 0) }, 4), Safetensors.BadTensor, /data_offsets \[-4,0\]/],
-  ["has offsets in reverse", raw({ a: f32([1], 4, 0) }, 4), Safetensors.BadTensor, /spans -4 bytes; F32 \[1\] takes 4/],
+  ["has negative offsets", raw({ a: f32([1], -4, 0) }, 4), TensorFile.BadTensor, /data_offsets \[-4,0\]/],
+  ["has offsets in reverse", raw({ a: f32([1], 4, 0) }, 4), TensorFile.BadTensor, /spans -4 bytes; F32 \[1\] takes 4/],
   [
     "has a shape its bytes do not fill",
     raw({ a: f32([2, 2], 0, 12) }, 12),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /spans 12 bytes; F32 \[2, 2\] takes 16/,
   ],
   [
     "has bytes its shape does not need",
     raw({ a: f32([2], 0, 12) }, 12),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /spans 12 bytes; F32 \[2\] takes 8/,
   ],
-  ["has a shape that overflows", raw({ a: f32([2 ** 40, 2 ** 40], 0, 4) }, 4), Safetensors.BadTensor, /spans 4 bytes/],
+  ["has a shape that overflows", raw({ a: f32([2 ** 40, 2 ** 40], 0, 4) }, 4), TensorFile.BadTensor, /spans 4 bytes/],
   [
     "is truncated",
     raw({ a: f32([4], 0, 16) }, 15),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /ends at byte 16 of the data, of which the file holds 15/,
   ],
   [
     "has overlapping tensors",
     raw({ a: f32([2], 0, 8), b: f32([2], 4, 12) }, 12),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /tensor b begins .* inside the tensor before it/,
   ],
   [
     "has a gap",
     raw({ a: f32([1], 0, 4), b: f32([1], 8, 12) }, 12),
-    Safetensors.BadTensor,
+    TensorFile.BadTensor,
     /tensor b begins .* after a gap/,
   ],
-  ["begins with a gap", raw({ a: f32([1], 4, 8) }, 8), Safetensors.BadTensor, /tensor a begins .* after a gap/],
+  ["begins with a gap", raw({ a: f32([1], 4, 8) }, 8), TensorFile.BadTensor, /tensor a begins .* after a gap/],
   [
     "has bytes after the last tensor",
     raw({ a: f32([1], 0, 4) }, 9),
-    Safetensors.BadFile,
+    TensorFile.BadFile,
     /has 5 bytes after its last tensor/,
   ],
 ]
@@ -143,7 +144,7 @@ describe("a file that", () => {
   it.effect("is not there", () =>
     Effect.gen(function* () {
       const error = yield* Effect.flip(Safetensors.read("/nowhere/model.safetensors"))
-      assert.instanceOf(error, Safetensors.Unreadable)
+      assert.instanceOf(error, TensorFile.Unreadable)
       assert.match(error.message, /\/nowhere\/model.safetensors cannot be read: ENOENT/)
     }),
   )
@@ -199,12 +200,12 @@ describe("a round trip", () => {
       const catalog = yield* Safetensors.read(file)
       const out = new Float32Array(new SharedArrayBuffer(4 * 30), 8, 26).fill(9)
       for (const name of ["model.wide", "model.half", "brain"]) {
-        Safetensors.readFloats(catalog.get(name)!, 0, 24, out)
+        TensorFile.readFloats(catalog.get(name)!, 0, 24, out)
         assert.deepStrictEqual([...out], [...weights, 9, 9], name)
-        Safetensors.readFloats(catalog.get(name)!, 7, 5, out)
+        TensorFile.readFloats(catalog.get(name)!, 7, 5, out)
         assert.deepStrictEqual([...out.subarray(0, 6)], [...weights.subarray(7, 12), weights[5]], name)
       }
-      Safetensors.readFloats(catalog.get("nothing")!, 0, 0, out)
+      TensorFile.readFloats(catalog.get("nothing")!, 0, 0, out)
     }),
   )
 
@@ -221,7 +222,7 @@ describe("a round trip", () => {
       const catalog = yield* Safetensors.read(file)
       for (const name of ["a", "b"]) {
         const out = new Float32Array(many.length - 3)
-        Safetensors.readFloats(catalog.get(name)!, 3, out.length, out)
+        TensorFile.readFloats(catalog.get(name)!, 3, out.length, out)
         assert.deepStrictEqual(out, many.subarray(3))
       }
     }),
@@ -234,21 +235,21 @@ describe("a round trip", () => {
       const catalog = yield* Safetensors.read(file)
       const out = new Float32Array(24)
       assert.throws(
-        () => Safetensors.readFloats(catalog.get("ids")!, 0, 1, out),
-        Safetensors.UnsupportedDtype,
+        () => TensorFile.readFloats(catalog.get("ids")!, 0, 1, out),
+        TensorFile.UnsupportedDtype,
         "tensor ids is BOOL; that is no type of weights",
       )
       const wide = catalog.get("model.wide")!
-      assert.throws(() => Safetensors.readFloats(wide, 1, 24, out), RangeError, "elements 1 to 25 of model.wide")
-      assert.throws(() => Safetensors.readFloats(wide, 0, 24, new Float32Array(23)), RangeError)
+      assert.throws(() => TensorFile.readFloats(wide, 1, 24, out), RangeError, "elements 1 to 25 of model.wide")
+      assert.throws(() => TensorFile.readFloats(wide, 0, 24, new Float32Array(23)), RangeError)
       Fs.truncateSync(file, wide.offset + 10)
       assert.throws(
-        () => Safetensors.readFloats(wide, 0, 24, out),
-        Safetensors.Unreadable,
+        () => TensorFile.readFloats(wide, 0, 24, out),
+        TensorFile.Unreadable,
         "ends inside tensor model.wide",
       )
       Fs.rmSync(file)
-      assert.throws(() => Safetensors.readFloats(wide, 0, 24, out), Safetensors.Unreadable, "ENOENT")
+      assert.throws(() => TensorFile.readFloats(wide, 0, 24, out), TensorFile.Unreadable, "ENOENT")
     }),
   )
 })
@@ -288,51 +289,51 @@ describe("an index", () => {
   )
 
   const wrong: ReadonlyArray<readonly [what: string, index: unknown, kind: Kind, message: RegExp]> = [
-    ["is not JSON", "{", Safetensors.BadFile, /index\.json is not JSON/],
-    ["has no weight_map", {}, Safetensors.BadFile, /no weight_map/],
-    ["has a list as weight_map", { weight_map: ["a"] }, Safetensors.BadFile, /no weight_map/],
+    ["is not JSON", "{", TensorFile.BadFile, /index\.json is not JSON/],
+    ["has no weight_map", {}, TensorFile.BadFile, /no weight_map/],
+    ["has a list as weight_map", { weight_map: ["a"] }, TensorFile.BadFile, /no weight_map/],
     [
       "names a tensor twice",
       '{"weight_map":{"a":"1.safetensors","a":"2.safetensors"}}',
-      Safetensors.BadFile,
+      TensorFile.BadFile,
       /names "a" twice/,
     ],
     [
       "names a missing file",
       { weight_map: { ...map, c: "3.safetensors" } },
-      Safetensors.Unreadable,
+      TensorFile.Unreadable,
       /3\.safetensors cannot be read: ENOENT/,
     ],
     [
       "leaves the folder",
       { weight_map: { a: "../1.safetensors" } },
-      Safetensors.BadTensor,
+      TensorFile.BadTensor,
       /tensor a is said to be in "..\/1.safetensors"; expected the name of a file beside/,
     ],
     [
       "leaves the folder, as Windows does",
       { weight_map: { a: "..\\1.safetensors" } },
-      Safetensors.BadTensor,
+      TensorFile.BadTensor,
       /expected the name of a file/,
     ],
     [
       "names an absolute path",
       { weight_map: { a: "/etc/passwd" } },
-      Safetensors.BadTensor,
+      TensorFile.BadTensor,
       /expected the name of a file/,
     ],
-    ["names the folder", { weight_map: { a: ".." } }, Safetensors.BadTensor, /expected the name of a file/],
-    ["names a number", { weight_map: { a: 1 } }, Safetensors.BadTensor, /said to be in 1;/],
+    ["names the folder", { weight_map: { a: ".." } }, TensorFile.BadTensor, /expected the name of a file/],
+    ["names a number", { weight_map: { a: 1 } }, TensorFile.BadTensor, /said to be in 1;/],
     [
       "names a file that lacks the tensor",
       { weight_map: { ...map, c: "2.safetensors" } },
-      Safetensors.BadTensor,
+      TensorFile.BadTensor,
       /tensor c is said to be in 2.safetensors, which does not hold it/,
     ],
     [
       "forgets a tensor",
       { weight_map: { a: "1.safetensors" } },
-      Safetensors.BadTensor,
+      TensorFile.BadTensor,
       /tensor b is in 1.safetensors, but the index does not name it/,
     ],
   ]

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { existsSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { BadFile, BadTensor } from "../../src/data/Safetensors.ts"
+import { BadFile, BadTensor } from "../../src/data/TensorFile.ts"
 import * as TorchFile from "../../src/data/TorchFile.ts"
 import { folder } from "../support/folder.ts"
 

@@ -4,6 +4,7 @@ import { readFileSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Safetensors from "../../src/data/Safetensors.ts"
+import * as TensorFile from "../../src/data/TensorFile.ts"
 import * as TorchFile from "../../src/data/TorchFile.ts"
 import { folder } from "../support/folder.ts"
 
@@ -69,7 +70,7 @@ describe("what torch.save writes is found", () => {
     Effect.gen(function* () {
       const catalog = yield* TorchFile.read(golden("legacy-2.bin"))
       const out = new Float32Array(4)
-      Safetensors.readFloats(catalog.get("parameter.frozen")!, 0, 4, out)
+      TensorFile.readFloats(catalog.get("parameter.frozen")!, 0, 4, out)
       assert.deepStrictEqual([...out], [0, 1, 2, 3])
     }),
   )
@@ -82,7 +83,7 @@ const refused = Effect.fnUntraced(function* (file: string, kind: Kind, message: 
   assert.match(error.message, message)
   assert.include(error.message, file)
 })
-const { BadFile, BadTensor, Unreadable } = Safetensors
+const { BadFile, BadTensor, Unreadable } = TensorFile
 
 describe("what is no state dict is refused", () => {
   const cases: ReadonlyArray<readonly [file: string, kind: Kind, message: RegExp]> = [

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import { fileURLToPath } from "node:url"
 import * as Safetensors from "../../src/data/Safetensors.ts"
+import * as TensorFile from "../../src/data/TensorFile.ts"
 import { packedBytes, unpack } from "../../src/math/Bits.ts"
 import * as Affine from "../../src/math/Affine.ts"
 
@@ -28,7 +29,7 @@ it.effect("quantizers.safetensors", () =>
     const floats = (name: string): Float32Array => {
       const entry = catalog.get(name)!
       const out = new Float32Array(entry.bytes / 4)
-      Safetensors.readFloats(entry, 0, out.length, out)
+      TensorFile.readFloats(entry, 0, out.length, out)
       return out
     }
     const shorts = (name: string): Int16Array => {

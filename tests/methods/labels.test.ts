@@ -49,6 +49,9 @@ const labelled = [
   ["token", "kv4", { bits: 4 }],
   ["token", "kv4-g16", { bits: 4, group: 16 }],
   ["token", "kv4-k8", { bits: 4, keys: 8 }],
+  ["state", "s8", { bits: 8 }],
+  ["state", "s4-g8", { bits: 4, group: 8 }],
+  ["state", "s8-sym", { bits: 8, symmetric: true }],
   ["token", "kv4-k8-v2-g16-compat", { bits: 4, keys: 8, values: 2, group: 16, range: "compat" }],
 ] as const
 
@@ -77,6 +80,11 @@ const strangers = [
   "kv4-v2-k8",
   "kv4-tensor",
   "kv4-head",
+  "s1",
+  "s9",
+  "s4-g0",
+  "s4-channel",
+  "s4-sym-g8",
   "none",
 ]
 

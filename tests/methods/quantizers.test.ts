@@ -4,7 +4,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 import dynamic from "../../src/methods/dynamic.ts"
-import { ActivationQuantizer, IndivisibleGroup, KvQuantizer } from "../../src/methods/Method.ts"
+import { ActivationQuantizer, IndivisibleGroup, KvQuantizer, StateQuantizer } from "../../src/methods/Method.ts"
+import state from "../../src/methods/state.ts"
 import fixed from "../../src/methods/static.ts"
 import token from "../../src/methods/token.ts"
 
@@ -63,6 +64,25 @@ describe("KV cache", () => {
   )
 })
 
+describe("recurrent states", () => {
+  const params = { ...grid, bits: 4, group: "channel" } as const
+  it.effect("one scale per channel, or per group of its state", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* state.quantizer(params, 16), { ...grid, bits: 4, group: 16 })
+      assert.deepStrictEqual(yield* state.quantizer({ ...params, group: 8 }, 16), { ...grid, bits: 4, group: 8 })
+    }),
+  )
+  it.effect("a group that does not divide the state is an error", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(state.quantizer({ ...params, group: 5 }, 16))
+      assert.deepStrictEqual(
+        error,
+        new IndivisibleGroup({ tensor: "recurrent state", length: 16, group: 5, nearest: [2, 4, 8, 16] }),
+      )
+    }),
+  )
+})
+
 it.effect("quantizers are plain JSON", () =>
   Effect.gen(function* () {
     const seen = { min: Float32Array.of(-1), max: Float32Array.of(1) }
@@ -72,5 +92,7 @@ it.effect("quantizers are plain JSON", () =>
     }
     const kv = yield* token.quantizer({ ...grid, group: "head", point: "after-rope" }, 8)
     assert.deepStrictEqual(yield* Schema.decodeUnknownEffect(KvQuantizer)(JSON.parse(JSON.stringify(kv))), kv)
+    const own = yield* state.quantizer({ ...grid, group: "channel" }, 8)
+    assert.deepStrictEqual(yield* Schema.decodeUnknownEffect(StateQuantizer)(JSON.parse(JSON.stringify(own))), own)
   }),
 )

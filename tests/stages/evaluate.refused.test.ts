@@ -184,9 +184,9 @@ layer(services, { excludeTestServices: true })("while it runs", (it) => {
       ["a JSON object instead of an array", "items.json", "{}", /items\.json: is not an array of JSON objects/],
       [
         "an unknown kind of file",
-        "items.parquet",
-        "PAR1",
-        /items\.parquet: unknown kind of file; expected \.jsonl, \.json, \.csv, \.txt/,
+        "items.xlsx",
+        "PK",
+        /items\.xlsx: unknown kind of file; expected \.jsonl, \.json, \.csv, \.txt, \.parquet/,
       ],
     ] as const) {
       it.effect(name, () =>

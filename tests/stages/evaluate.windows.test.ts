@@ -124,7 +124,7 @@ describe("windows", () => {
     ["nothing at all", { ...plain, tail: "keep", bos: true }, 0, []],
   ]
   for (const [name, task, length, expected] of cases) {
-    it(name, () => assert.deepStrictEqual(shown(windows(text(length), task, task.bos ? BOS : undefined)), expected))
+    it(name, () => assert.deepStrictEqual(shown(windows(text(length), task, task.bos ? [BOS] : [])), expected))
   }
 
   it("each token of the text is scored once, given all that its window holds before it", () => {
@@ -135,7 +135,7 @@ describe("windows", () => {
             const requests = windows(
               text(length),
               { window, stride, bos, scored: "new", tail: "keep" },
-              bos ? BOS : undefined,
+              bos ? [BOS] : [],
             )
             const scored = requests.flatMap(({ from, tokens }) => [...tokens.subarray(from)])
             // Without BOS nothing stands before the first token of a window that begins anew.
@@ -153,8 +153,8 @@ describe("windows", () => {
 })
 
 /** A model of which every token costs `nats`. */
-const uniform = (bos: number | null, nats: number): Subject<never, never> => ({
-  bos,
+const uniform = (lead: ReadonlyArray<number>, nats: number): Subject<never, never> => ({
+  lead,
   hasReference: false,
   encode: (texts) => Effect.succeed(texts.map((it) => text(it.length))),
   score: (requests) => {
@@ -174,11 +174,7 @@ const run = (task: Task, texts: ReadonlyArray<unknown>, subject: Subject<never, 
 describe("perplexity", () => {
   it.effect("is exp of the mean per token; texts are windowed one by one", () =>
     Effect.gen(function* () {
-      const { metrics, records } = yield* run(
-        { ...plain, tail: "keep" },
-        ["xxxxxx", "xxxx"],
-        uniform(null, Math.log(7)),
-      )
+      const { metrics, records } = yield* run({ ...plain, tail: "keep" }, ["xxxxxx", "xxxx"], uniform([], Math.log(7)))
       assert.deepStrictEqual(
         records.map(({ tokens }) => tokens),
         [3, 1, 3],
@@ -191,19 +187,19 @@ describe("perplexity", () => {
   )
   it.effect("stays finite where the model is hopeless", () =>
     Effect.gen(function* () {
-      const { metrics } = yield* run(plain, ["xxxx"], uniform(null, 1e4))
+      const { metrics } = yield* run(plain, ["xxxx"], uniform([], 1e4))
       assert.strictEqual(metrics[0]!.value, Number.MAX_VALUE)
       assert.approximately(metrics[1]!.value, 1e4, 1)
     }),
   )
   for (const [name, task, texts, bos, message] of [
-    ["no BOS to begin with", { ...plain, bos: true }, ["xxxx"], null, /has no BOS token; set bos: false/],
-    ["rows without text", plain, ["xxxx", 3], null, /perplexity needs text/],
+    ["no BOS to begin with", { ...plain, bos: true }, ["xxxx"], [], /has no BOS token; set bos: false/],
+    ["rows without text", plain, ["xxxx", 3], [], /perplexity needs text/],
     [
       "texts shorter than a window",
       { ...plain, bos: true },
       ["xx", "x"],
-      BOS,
+      [BOS],
       /no text fills one window: the longest has 2 tokens, a window holds 3; use a smaller window, more text, or tail: keep/,
     ],
   ] as const) {

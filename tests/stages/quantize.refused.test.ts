@@ -48,7 +48,11 @@ const REFUSED: ReadonlyArray<readonly [string, string, RegExp]> = [
     `select: [{ sites: lm_head, layers: 0, weights: w4-g8 }]`,
     /'lm_head' matches no weight/,
   ],
-  ["a selector that says nothing", `select: [{ sites: lm_head }]`, /4:46: an entry needs weights, activations or kv/],
+  [
+    "a selector that says nothing",
+    `select: [{ sites: lm_head }]`,
+    /4:46: an entry needs weights, activations, kv or state/,
+  ],
   [
     "layers that are not there",
     `select: [{ layers: 1-2, weights: w4-g8 }]`,
@@ -63,6 +67,21 @@ const REFUSED: ReadonlyArray<readonly [string, string, RegExp]> = [
   ["a negative layer", `select: [{ layers: -1, weights: w4-g8 }]`, /4:56: 'select\.0\.layers' /],
   ["the cache of a site", `select: [{ sites: mlp.up_proj, kv: kv4 }]`, /the cache belongs to layers, not to sites/],
   [
+    "the state of a site",
+    `select: [{ sites: mlp.up_proj, state: s8 }]`,
+    /4:75: a state belongs to layers, not to sites/,
+  ],
+  [
+    "a state where there is none",
+    "state: s8",
+    /4:44: llama keeps no recurrent state: its layers keep keys and values; write state: none/,
+  ],
+  [
+    "a state where there is none, in a selector",
+    "select: [{ layers: 1, state: s8 }]",
+    /4:66: llama keeps no recurrent state/,
+  ],
+  [
     "activations of an embedding",
     `select: [{ sites: model.embed_tokens, activations: a8 }]`,
     /4:88: an embedding has no activations/,
@@ -72,6 +91,7 @@ const REFUSED: ReadonlyArray<readonly [string, string, RegExp]> = [
     "weights: a8",
     /4:46: 'weights' 'a8' is no weights setting; expected none, a label such as/,
   ],
+  ["a cache for a state", "state: kv4", /4:44: 'state' 'kv4' is no state setting; expected none, a label such as s8/],
   [
     "static activations without statistics",
     "activations: a8-static",
@@ -97,6 +117,25 @@ layer(services, { excludeTestServices: true })("refused", (it) => {
       )
     }),
   )
+  const MAMBA: ReadonlyArray<readonly [string, string, RegExp]> = [
+    [
+      "a cache where there is none",
+      "kv: kv4",
+      /4:41: mamba has no KV cache: its layers keep a recurrent state; write kv: none/,
+    ],
+    [
+      "a group that does not divide the state",
+      "state: s8-g3",
+      /4:44: recurrent state: rows of 8 do not split into groups of 3; near it: 1, 2, 4, 8/,
+    ],
+  ]
+  for (const [name, written, message] of MAMBA) {
+    it.effect(name, () =>
+      Effect.gen(function* () {
+        assert.match(yield* Study.mistakes(yield* checkpoint("../mamba/biases"), quant(written)), message)
+      }),
+    )
+  }
   it.effect("a tied head and its embedding in two ways", () =>
     Effect.gen(function* () {
       const root = yield* checkpoint("gqa-tied")

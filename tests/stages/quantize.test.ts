@@ -93,6 +93,29 @@ layer(services, { excludeTestServices: true })("quantize", (it) => {
     )
   })
 
+  it.effect("recurrent states, by layer, as the model's numbers show", () =>
+    Effect.gen(function* () {
+      const root = yield* checkpoint("../mamba/biases")
+      const task = "kind: perplexity\nversion: 1\ndescription: a text\ndata: { source: 'file:prose.txt' }\n"
+      write(root, "task.yaml", `${task}window: 32\nstride: 32\nbos: true\n`)
+      const scored = (name: string, settings: string) =>
+        `${name}: { use: quantize, model: $base, ${settings} }\ns_${name}: { use: evaluate, model: $${name}, task: ./task.yaml }\n`
+      const placed = "select: [{ layers: 0, state: s8 }, { layers: 1, state: s2-g4-sym }]"
+      const yaml = LOAD + scored("plain", "state: none") + scored("mixed", placed) + scored("fine", "state: s8")
+      const result = yield* Study.run(root, yaml)
+      assert.deepStrictEqual(result.failures, {})
+      assert.deepStrictEqual((yield* Study.model(result, "mixed")).state, {
+        "0.ssm": { ...bits(8), group: 8 },
+        "1.ssm": { bits: 2, symmetric: true, range: "fixed", group: 4 },
+      })
+      const perplexity = (name: string) =>
+        Effect.map(Study.scores(result, `s_${name}`), (scores) => Math.log(Study.metrics(scores)["perplexity"]!))
+      const found = [yield* perplexity("plain"), yield* perplexity("fine"), yield* perplexity("mixed")]
+      assert.strictEqual(new Set(found).size, 3)
+      assert.approximately(found[1]!, found[0]!, 0.02)
+    }),
+  )
+
   it.effect("a changed selector requantizes what it covers, and nothing else", () =>
     Effect.gen(function* () {
       const root = yield* checkpoint("gqa-tied")

@@ -19,9 +19,9 @@ export interface Weights {
 /** Sees, and may replace, the input of every linear (`0.mlp.up_proj`), and K and V (`0.key`, `0.value`), token by token. */
 export type Observe = (site: string, rows: ReadonlyArray<Row>) => ReadonlyArray<Row>
 
-const dot = (a: Row, b: Row) => a.reduce((sum, x, i) => sum + x * b[i]!, 0)
-const plus = (a: Row, b: Row) => a.map((x, i) => x + b[i]!)
-const norm = (x: Row, gain: Row, epsilon: number) => {
+export const dot = (a: Row, b: Row) => a.reduce((sum, x, i) => sum + x * b[i]!, 0)
+export const plus = (a: Row, b: Row) => a.map((x, i) => x + b[i]!)
+export const norm = (x: Row, gain: Row, epsilon: number) => {
   const root = Math.sqrt(dot(x, x) / x.length + epsilon)
   return x.map((value, i) => (value / root) * gain[i]!)
 }
@@ -33,7 +33,7 @@ export const softmax = (x: Row): Row => {
 }
 
 /** Pairs are the two halves of a head. */
-const rotate = (x: Row, dim: number, position: number, theta: number): Row =>
+export const rotate = (x: Row, dim: number, position: number, theta: number): Row =>
   x.map((value, i) => {
     const [head, channel] = [Math.floor(i / dim), i % dim]
     const half = dim / 2
@@ -42,7 +42,7 @@ const rotate = (x: Row, dim: number, position: number, theta: number): Row =>
     return value * Math.cos(angle) + (channel < half ? -other : other) * Math.sin(angle)
   })
 
-const attend = (
+export const attend = (
   q: ReadonlyArray<Row>,
   k: ReadonlyArray<Row>,
   v: ReadonlyArray<Row>,

@@ -125,7 +125,7 @@ export const checkpoints: { readonly [name: string]: Case } = {
       "missing tensor": /outlines\.yaml:4:\d+: .*lacks model\.norm\.weight, which config\.json asks for/,
       "extra tensor": /outlines\.yaml:5:\d+: .*has model\.extra\.weight, which the architecture has no place for/,
       "misshapen tensor": /outlines\.yaml:6:\d+: .*tensor model\.norm\.weight is \[16\]; config\.json makes it \[32\]/,
-      "unsupported dtype": /outlines\.yaml:7:\d+: .*tensor model\.norm\.weight is BOOL; that is no type of weights/,
+      "unsupported dtype": /outlines\.yaml:7:\d+: .*tensor model\.norm\.weight is U16; that is no type of weights/,
       "unknown rope type": /outlines\.yaml:8:\d+: .*unknown rope type 'spiral'/,
       "group size that does not divide":
         /outlines\.yaml:9:\d+: .*rows of 32 do not split into groups of 64; near it: 16, 32/,
@@ -184,7 +184,7 @@ export const prepare = (root: string): void => {
   bad("family", undefined, (config) => ({ ...config, model_type: "lama" }))
   bad(
     "integers",
-    Damage.header((h) => (h[NORM].dtype = "I16")),
+    Damage.header((h) => (h[NORM].dtype = "U16")),
   )
   bad("rope", undefined, (config) => ({
     ...Golden.without(config, "rope_parameters"),

@@ -12,7 +12,7 @@ export const open = (
   quantizers: Pick<Model<never>, "activations" | "keyValue"> = { activations: {}, keyValue: {} },
 ) =>
   Effect.gen(function* () {
-    const weights = yield* Checkpoint.weights(folder)
+    const weights = yield* Checkpoint.weights(yield* Checkpoint.listing(folder), folder)
     const config = yield* Schema.decodeUnknownEffect(family.config)(
       yield* Checkpoint.readObject(`${folder}/config.json`),
     )

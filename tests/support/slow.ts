@@ -4,15 +4,16 @@ import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Checkpoint from "../../src/data/Checkpoint.ts"
 import * as Safetensors from "../../src/data/Safetensors.ts"
+import * as TensorFile from "../../src/data/TensorFile.ts"
 import type { Config, Weights } from "./SlowLlama.ts"
 
 export const open = Effect.fnUntraced(function* (folder: string) {
-  const catalog = yield* Safetensors.read(yield* Checkpoint.weights(folder))
+  const catalog = yield* Safetensors.read(yield* Checkpoint.weights(yield* Checkpoint.listing(folder), folder))
   const raw = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"))
   const read = (name: string) => {
     const entry = catalog.get(name)!
     const out = new Float32Array(entry.shape.reduce((n, d) => n * d, 1))
-    Safetensors.readFloats(entry, 0, out.length, out)
+    TensorFile.readFloats(entry, 0, out.length, out)
     return [...out]
   }
   const matrices = new Map<string, ReadonlyArray<ReadonlyArray<number>>>()

@@ -27,8 +27,16 @@ export const confine = (path: string, folders: ReadonlyArray<string>, written: s
     : { reason: `'${written}' is a symbolic link to ${real}, outside of ${folders.join(" and ")}` }
 }
 
+/** Without a connection. */
+const nowhere: Stage.Locate["remote"] = (source) =>
+  Effect.fail(new Problem({ path: [], reason: `'${source}' is elsewhere, and nothing is fetched here` }))
+
 /** Paths as stages take them; `roots.study` is the folder of the study file, `roots.pipelines` the product's. */
-export const make = (roots: { readonly study: string; readonly pipelines: string }): Stage.Locate => ({
+export const make = (
+  roots: { readonly study: string; readonly pipelines: string },
+  remote: Stage.Locate["remote"] = nowhere,
+): Stage.Locate => ({
+  remote,
   resolve: (source) =>
     Effect.suspend(() => {
       const found = find(source, roots)

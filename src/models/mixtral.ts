@@ -1,0 +1,134 @@
+/**
+ * Mixtral (Jiang et al. 2024): Mistral's attention, and experts of which each token passes through a few. Mixtral 8x7B
+ * and 8x22B, and merges of other numbers of experts. Follows `modeling_mixtral.py` of Hugging Face transformers.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Rope from "../math/Rope.ts"
+import * as Family from "./Family.ts"
+import * as Rotary from "./Rotary.ts"
+
+const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+
+const Config = Schema.Struct({
+  hidden_size: Positive,
+  intermediate_size: Positive,
+  num_hidden_layers: Positive,
+  num_attention_heads: Positive,
+  /** Absent: 8. Null: as many as heads. */
+  num_key_value_heads: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(8))),
+  head_dim: Schema.optionalKey(Schema.NullOr(Positive)),
+  vocab_size: Positive,
+  max_position_embeddings: Positive,
+  rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
+  hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
+  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  sliding_window: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(null))),
+  num_local_experts: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(8))),
+  num_experts_per_tok: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(2))),
+  ...Rotary.fields,
+}).check(
+  Schema.makeFilter((c) =>
+    c.num_attention_heads % (c.num_key_value_heads ?? c.num_attention_heads) === 0
+      ? undefined
+      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
+  ),
+  Schema.makeFilter((c) =>
+    c.head_dim != null || c.hidden_size % c.num_attention_heads === 0
+      ? undefined
+      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}; give head_dim`,
+  ),
+  Schema.makeFilter((c) =>
+    c.num_experts_per_tok <= c.num_local_experts
+      ? undefined
+      : `num_experts_per_tok ${c.num_experts_per_tok} is more than num_local_experts ${c.num_local_experts}`,
+  ),
+  Rotary.check,
+  Schema.makeFilter((c) => Rotary.misfit(c, heads(c).dim)),
+)
+interface Config extends Schema.Schema.Type<typeof Config> {}
+
+const heads = (c: Pick<Config, "num_attention_heads" | "num_key_value_heads" | "head_dim" | "hidden_size">) => ({
+  query: c.num_attention_heads,
+  keyValue: c.num_key_value_heads ?? c.num_attention_heads,
+  dim: c.head_dim ?? c.hidden_size / c.num_attention_heads,
+})
+
+const THETA = 1_000_000
+const plain = { bias: false }
+
+export default Family.make<Config>({
+  config: Config,
+  shape: (c) => ({
+    layers: c.num_hidden_layers,
+    hidden: c.hidden_size,
+    vocabulary: c.vocab_size,
+    memory: { kind: "keyValue", heads: heads(c) },
+    context: c.max_position_embeddings,
+  }),
+  tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings, THETA), heads(c).dim, length),
+  tablesDependOnLength: (c, length) => Rotary.dependsOnLength(c, c.max_position_embeddings, length),
+
+  embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
+
+  block: (b, c, hidden) => {
+    const { graph } = b
+    const { dim, keyValue, query } = heads(c)
+    const x = b.flatten(hidden, c.hidden_size)
+    const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x)
+    const q = b.linear("self_attn.q_proj", [query * dim, c.hidden_size], a, plain)
+    const k = b.linear("self_attn.k_proj", [keyValue * dim, c.hidden_size], a, plain)
+    const v = b.linear("self_attn.v_proj", [keyValue * dim, c.hidden_size], a, plain)
+    const mixed = b.attention(
+      b.unflatten(q, query * dim, hidden),
+      b.unflatten(k, keyValue * dim, hidden),
+      b.unflatten(v, keyValue * dim, hidden),
+      { heads: heads(c), rotary: {}, ...(c.sliding_window !== null && { window: c.sliding_window }) },
+    )
+    const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), plain)
+    const h = b.add(x, o)
+
+    const m = b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, h)
+    const router = b.linear("block_sparse_moe.gate", [c.num_local_experts, c.hidden_size], m, {
+      ...plain,
+      byName: true,
+    })
+    const likely = graph.op("Softmax", [router], { axis: -1 })
+    const [best, chosen] = graph.ops("TopK", [likely, graph.ints(c.num_experts_per_tok)], 2, { axis: -1 })
+    const together = graph.op("ReduceSum", [best!, graph.ints(-1)], { keepdims: 1 })
+    const none = graph.op("ConstantOfShape", [graph.op("Shape", [likely])])
+    const shares = graph.op("ScatterElements", [none, chosen!, graph.op("Div", [best!, together])], { axis: -1 })
+    b.carry("normed", b.unflatten(m, c.hidden_size, hidden), c.hidden_size)
+    b.carry("shares", b.unflatten(shares, c.num_local_experts, hidden), c.num_local_experts)
+    return b.unflatten(h, c.hidden_size, hidden)
+  },
+
+  experts: {
+    count: (c) => c.num_local_experts,
+    prefix: (expert) => `block_sparse_moe.experts.${expert}.`,
+    block: (b, c, hidden) => {
+      const routed = b.route(b.carried("shares", c.num_local_experts), c.num_local_experts)
+      const m = b.dispatch(routed, b.carried("normed", c.hidden_size), c.hidden_size, "post_attention_layernorm")
+      const gate = b.silu(b.linear("w1", [c.intermediate_size, c.hidden_size], m, plain))
+      const up = b.linear("w3", [c.intermediate_size, c.hidden_size], m, plain)
+      const down = b.linear("w2", [c.hidden_size, c.intermediate_size], b.multiply(gate, up), plain)
+      return b.combine(routed, hidden, down, c.hidden_size)
+    },
+  },
+
+  head: (b, c, hidden) =>
+    b.linear(
+      "lm_head",
+      [c.vocab_size, c.hidden_size],
+      b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden),
+      c.tie_word_embeddings ? { bias: false, weight: "model.embed_tokens.weight" } : plain,
+    ),
+
+  prefix: (layer) => `model.layers.${layer}.`,
+  ignored: (c) =>
+    c.tie_word_embeddings
+      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
+      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+  // Checkpoints of the bare model lack the prefix.
+  rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+})

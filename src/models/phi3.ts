@@ -1,0 +1,113 @@
+/**
+ * Phi-3 (Abdin et al. 2024): Llama's block with queries, keys and values in one product, gate and up in another, and
+ * positions that may turn part of a head. Phi-3-mini, Phi-3-medium, Phi-3.5-mini, Phi-4, Phi-4-mini. Follows
+ * `modeling_phi3.py` of Hugging Face transformers.
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Rope from "../math/Rope.ts"
+import * as Family from "./Family.ts"
+import * as Rotary from "./Rotary.ts"
+
+const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+
+const Config = Schema.Struct({
+  hidden_size: Positive,
+  intermediate_size: Positive,
+  num_hidden_layers: Positive,
+  num_attention_heads: Positive,
+  num_key_value_heads: Schema.optionalKey(Schema.NullOr(Positive)),
+  head_dim: Schema.optionalKey(Schema.NullOr(Positive)),
+  vocab_size: Positive,
+  max_position_embeddings: Positive,
+  rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
+  hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
+  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
+  sliding_window: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(null))),
+  ...Rotary.fields,
+  original_max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(4096))),
+}).check(
+  Schema.makeFilter((c) =>
+    c.num_attention_heads % (c.num_key_value_heads ?? c.num_attention_heads) === 0
+      ? undefined
+      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
+  ),
+  Schema.makeFilter((c) =>
+    c.head_dim != null || c.hidden_size % c.num_attention_heads === 0
+      ? undefined
+      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}; give head_dim`,
+  ),
+  Rotary.check,
+  Schema.makeFilter((c) => Rotary.misfit(c, turned(c))),
+  Schema.makeFilter((c) => {
+    const { type } = Rotary.rope(c, c.max_position_embeddings)
+    return type === "default" || type === "longrope" ? undefined : `rope type '${type}'; Phi-3 has default and longrope`
+  }),
+)
+interface Config extends Schema.Schema.Type<typeof Config> {}
+
+const heads = (c: Config) => ({
+  query: c.num_attention_heads,
+  keyValue: c.num_key_value_heads ?? c.num_attention_heads,
+  dim: c.head_dim ?? c.hidden_size / c.num_attention_heads,
+})
+
+/** Leading channels of a head that are turned. */
+const turned = (c: Config) => Rotary.rotaryDim(c, heads(c).dim)
+
+export default Family.make<Config>({
+  config: Config,
+  shape: (c) => ({
+    layers: c.num_hidden_layers,
+    hidden: c.hidden_size,
+    vocabulary: c.vocab_size,
+    memory: { kind: "keyValue", heads: heads(c) },
+    context: c.max_position_embeddings,
+  }),
+  tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), turned(c), length),
+  tablesDependOnLength: (c, length) => Rotary.dependsOnLength(c, c.max_position_embeddings, length),
+
+  embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
+
+  block: (b, c, hidden) => {
+    const { dim, keyValue, query } = heads(c)
+    const plain = { bias: false }
+
+    const x = b.flatten(hidden, c.hidden_size)
+    const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x)
+    const sizes = [query * dim, keyValue * dim, keyValue * dim]
+    const all = (query + 2 * keyValue) * dim
+    const qkv = b.linear("self_attn.qkv_proj", [all, c.hidden_size], a, plain)
+    const [q, k, v] = b.split(b.unflatten(qkv, all, hidden), sizes)
+    const mixed = b.attention(q!, k!, v!, {
+      heads: heads(c),
+      rotary: { dim: turned(c) },
+      ...(c.sliding_window !== null && { window: c.sliding_window }),
+    })
+    const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), plain)
+    const h = b.add(x, o)
+
+    const m = b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, h)
+    const both = b.linear("mlp.gate_up_proj", [2 * c.intermediate_size, c.hidden_size], m, plain)
+    const [gate, up] = b.split(both, [c.intermediate_size, c.intermediate_size])
+    const inner = b.multiply(b.silu(gate!), up!)
+    const down = b.linear("mlp.down_proj", [c.hidden_size, c.intermediate_size], inner, plain)
+    return b.unflatten(b.add(h, down), c.hidden_size, hidden)
+  },
+
+  head: (b, c, hidden) =>
+    b.linear(
+      "lm_head",
+      [c.vocab_size, c.hidden_size],
+      b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden),
+      c.tie_word_embeddings ? { bias: false, weight: "model.embed_tokens.weight" } : { bias: false },
+    ),
+
+  prefix: (layer) => `model.layers.${layer}.`,
+  ignored: (c) =>
+    c.tie_word_embeddings
+      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
+      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+  // Checkpoints of the bare model lack the prefix.
+  rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+})
