@@ -25,7 +25,8 @@ export const family = Effect.fnUntraced(function* (path: string) {
     const floats = (tensor: string): Float32Array | undefined => {
       const entry = catalog.get(tensor)
       const count = entry?.shape.reduce((product, n) => product * n, 1) ?? 0
-      if (entry === undefined || count > LARGEST) return undefined
+      if (entry === undefined) return undefined
+      if (count > LARGEST) throw new Error(`tensor ${tensor} has ${count} elements; expected a few settings`)
       const values = new Float32Array(count)
       TensorFile.readFloats(entry, 0, count, values)
       return values
@@ -71,17 +72,21 @@ const named = Effect.fnUntraced(function* (
       return yield* bad(`${path} has the tensor ${entry.tensor}, which the architecture has no place for`)
     }
     for (const { name, part = { index: 0, of: 1 }, transforms = [] } of targets) {
-      const [first, ...rest] = entry.shape
-      const cut = part.of === 1 ? entry.shape : rest
-      if (part.of !== 1 && first !== part.of) {
-        return yield* bad(`${path}: tensor ${entry.tensor} stacks ${first} matrices; its keys make it ${part.of}`)
-      }
+      const twin = entries.get(name)
+      if (twin !== undefined) return yield* bad(`${path}: tensors ${twin.tensor} and ${entry.tensor} are both ${name}`)
+      const [first = 1, ...rest] = entry.shape
+      const cut = part.of === 1 ? entry.shape : [first / part.of, ...rest]
       // The same matrix may be written with an axis of one, or the other way round where a transform turns it.
       const expected = outline.catalog.get(name)
       const turned = transforms.some(({ kind }) => kind === "transpose") ? cut.toReversed() : cut
-      const shape = expected !== undefined && withoutOnes(expected) === withoutOnes(turned) ? expected : turned
+      const fits = expected !== undefined && withoutOnes(expected) === withoutOnes(turned)
+      if (part.of !== 1 && expected !== undefined && !fits) {
+        const wanted = `${part.of} parts of [${expected.join(", ")}]`
+        return yield* bad(`${path}: tensor ${entry.tensor} is [${entry.shape.join(", ")}]; its keys make it ${wanted}`)
+      }
       const bytes = entry.bytes / part.of
-      entries.set(name, { ...entry, shape, bytes, offset: entry.offset + part.index * bytes, transforms })
+      const offset = entry.offset + part.index * bytes
+      entries.set(name, { ...entry, shape: fits ? expected : turned, bytes, offset, transforms })
     }
   }
   return entries as Checkpoint.Catalog

@@ -65,7 +65,7 @@ export const turned = (architecture: string, metadata: GgufMetadata, dim: number
 }
 
 /** Settings `rope.scaling.*` beside type, factor and context that are read here, and what others are if they do nothing. */
-const READ = ["type", "factor", "original_context_length", "finetuned", "yarn_beta_fast", "yarn_beta_slow"]
+const READ = new Set(["type", "factor", "original_context_length", "finetuned", "yarn_beta_fast", "yarn_beta_slow"])
 const NEUTRAL: { readonly [setting: string]: number } = {
   attn_factor: 1,
   yarn_attn_factor: 1,
@@ -90,7 +90,7 @@ export const rope = (architecture: string, metadata: GgufMetadata, floats: Float
   const prefix = key("scaling.")
   for (const [name, value] of metadata) {
     const setting = name.slice(prefix.length)
-    if (!name.startsWith(prefix) || READ.includes(setting) || value === NEUTRAL[setting]) continue
+    if (!name.startsWith(prefix) || READ.has(setting) || value === NEUTRAL[setting]) continue
     if (setting !== "attn_factor" || long === undefined)
       throw new Error(`the key ${name} is ${String(value)}, a setting that is not known here`)
   }
@@ -158,10 +158,12 @@ const llama3 = (theta: number, factors: Float32Array) => {
 export const sliding = (architecture: string, metadata: GgufMetadata, layers: number, period: number) => {
   const key = `${architecture}.attention.sliding_window_pattern`
   const pattern = metadata.get(key) ?? period
+  if (typeof pattern !== "number" && !Array.isArray(pattern))
+    throw new Error(`the key ${key} is ${String(pattern)}; expected a number or a list`)
   const slides =
     typeof pattern === "number"
       ? Array.from({ length: layers }, (_, layer) => (layer + 1) % pattern !== 0)
-      : Array.from(pattern as Iterable<unknown>, Boolean)
+      : pattern.map(Boolean)
   return { layer_types: slides.map((it) => (it ? "sliding_attention" : "full_attention")) }
 }
 

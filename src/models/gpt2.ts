@@ -148,7 +148,11 @@ export default Family.make<Config>({
     // The converter turns what `Conv1D` stores as [in, out]; turned back, it is what the checkpoint has.
     tensors: (name, c) => {
       const { hidden } = sizes(c)
-      const out: { readonly [site: string]: number } = { c_attn: 3 * hidden, c_fc: c.n_inner ?? 4 * hidden, c_proj: hidden }
+      const out: { readonly [site: string]: number } = {
+        c_attn: 3 * hidden,
+        c_fc: c.n_inner ?? 4 * hidden,
+        c_proj: hidden,
+      }
       return Gguf.tensors(name, NAMES, (target) => {
         const columns = out[/\.(c_\w+)\.weight$/.exec(target)?.[1] ?? ""]
         return columns === undefined ? [] : [{ kind: "transpose", columns }]

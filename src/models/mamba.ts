@@ -8,6 +8,7 @@ import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Scan from "../onnx/Scan.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 const Size = Schema.optionalKey(Positive)
@@ -165,7 +166,43 @@ export default Family.make<Config>({
     name
       .replace(/^(?=embeddings?\.|layers\.|norm_f\.)/, "backbone.")
       .replace(/^backbone\.embedding\./, "backbone.embeddings."),
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "mamba"),
+    config: (metadata, _floats, shapes) => {
+      if (metadata.get("mamba.ssm.dt_b_c_rms") === true)
+        throw new Error("the key mamba.ssm.dt_b_c_rms is true: norms of FalconMamba, which is not known here")
+      return {
+        ...Gguf.vocabulary(shapes),
+        hidden_size: Gguf.need(metadata, "mamba.embedding_length"),
+        num_hidden_layers: Gguf.need(metadata, "mamba.block_count"),
+        intermediate_size: Gguf.need(metadata, "mamba.ssm.inner_size"),
+        state_size: Gguf.need(metadata, "mamba.ssm.state_size"),
+        conv_kernel: Gguf.need(metadata, "mamba.ssm.conv_kernel"),
+        time_step_rank: Gguf.need(metadata, "mamba.ssm.time_step_rank"),
+        layer_norm_epsilon: Gguf.rmsNormEpsilon("mamba", metadata),
+        use_bias: shapes.has("blk.0.ssm_in.bias"),
+        use_conv_bias: shapes.has("blk.0.ssm_conv1d.bias"),
+      }
+    },
+    tensors: (name) =>
+      Gguf.tensors(name, NAMES, (target) => (target.endsWith(".A_log") ? [{ kind: "logNegated" }] : [])),
+  },
 })
+
+const NAMES = {
+  token_embd: "backbone.embeddings",
+  output_norm: "backbone.norm_f",
+  output: "lm_head",
+  attn_norm: "backbone.layers.N.norm",
+  ssm_in: "backbone.layers.N.mixer.in_proj",
+  ssm_conv1d: "backbone.layers.N.mixer.conv1d",
+  ssm_x: "backbone.layers.N.mixer.x_proj",
+  ssm_dt: "backbone.layers.N.mixer.dt_proj",
+  ssm_a: "backbone.layers.N.mixer.A_log",
+  ssm_d: "backbone.layers.N.mixer.D",
+  ssm_out: "backbone.layers.N.mixer.out_proj",
+}
 
 /** ONNX's number for the type. */
 const INT64 = 7

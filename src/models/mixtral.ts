@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -131,4 +132,31 @@ export default Family.make<Config>({
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
   // Checkpoints of the bare model lack the prefix.
   rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "llama") && (Gguf.number(metadata, "llama.expert_count") ?? 0) > 0,
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("llama", metadata, shapes)
+      return {
+        ...sizes,
+        ...Gguf.rope("llama", metadata, floats, sizes.head_dim),
+        rms_norm_eps: Gguf.rmsNormEpsilon("llama", metadata),
+        num_local_experts: Gguf.need(metadata, "llama.expert_count"),
+        num_experts_per_tok: Gguf.need(metadata, "llama.expert_used_count"),
+      }
+    },
+    // Experts are stacked in one tensor, and before April 2024 were apart: blk.0.ffn_up_exps, blk.0.ffn_up.5
+    tensors: (name, c) => {
+      const [, layer, own, expert] = /^blk\.(\d+)\.ffn_(gate|up|down)(?:_exps|\.(\d+))\.weight$/.exec(name) ?? []
+      if (layer === undefined) return Gguf.tensors(name, NAMES, Gguf.unpermuted(heads(c)))
+      const site = { gate: "w1", down: "w2", up: "w3" }[own as "gate" | "down" | "up"]
+      const nameOf = (index: number | string) =>
+        `model.layers.${layer}.block_sparse_moe.experts.${index}.${site}.weight`
+      if (expert !== undefined) return [{ name: nameOf(expert) }]
+      const of = c.num_local_experts
+      return Array.from({ length: of }, (_, index) => ({ name: nameOf(index), part: { index, of } }))
+    },
+  },
 })
+
+const NAMES = { ...Gguf.NAMES, ffn_gate_inp: "model.layers.N.block_sparse_moe.gate" }

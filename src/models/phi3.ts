@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -110,4 +111,34 @@ export default Family.make<Config>({
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
   // Checkpoints of the bare model lack the prefix.
   rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "phi3"),
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("phi3", metadata, shapes)
+      const { count, part } = Gguf.turned("phi3", metadata, sizes.head_dim)
+      return {
+        ...sizes,
+        ...Gguf.rope("phi3", metadata, floats, count),
+        partial_rotary_factor: part,
+        rms_norm_eps: Gguf.rmsNormEpsilon("phi3", metadata),
+        // Zero where there is no window.
+        sliding_window: Gguf.number(metadata, "phi3.attention.sliding_window") || null,
+      }
+    },
+    tensors: (name) => Gguf.tensors(name, NAMES),
+  },
 })
+
+const NAMES = {
+  ...Gguf.ROPE,
+  token_embd: "model.embed_tokens",
+  output_norm: "model.norm",
+  output: "lm_head",
+  attn_norm: "model.layers.N.input_layernorm",
+  attn_qkv: "model.layers.N.self_attn.qkv_proj",
+  attn_output: "model.layers.N.self_attn.o_proj",
+  ffn_norm: "model.layers.N.post_attention_layernorm",
+  ffn_up: "model.layers.N.mlp.gate_up_proj",
+  ffn_down: "model.layers.N.mlp.down_proj",
+}

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -127,4 +128,17 @@ export default Family.make<Config>({
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
   // Checkpoints of the bare model lack the prefix.
   rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "qwen2"),
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("qwen2", metadata, shapes)
+      return {
+        ...sizes,
+        ...Gguf.rope("qwen2", metadata, floats, sizes.head_dim),
+        rms_norm_eps: Gguf.rmsNormEpsilon("qwen2", metadata),
+      }
+    },
+    tensors: (name) => Gguf.tensors(name, Gguf.NAMES),
+  },
 })

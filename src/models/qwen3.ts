@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Family from "./Family.ts"
+import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
@@ -126,4 +127,24 @@ export default Family.make<Config>({
       : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
   // Checkpoints of the bare model lack the prefix.
   rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+
+  gguf: {
+    is: (metadata) => Gguf.isOf(metadata, "qwen3"),
+    config: (metadata, floats, shapes) => {
+      const sizes = Gguf.sizes("qwen3", metadata, shapes)
+      return {
+        ...sizes,
+        ...Gguf.rope("qwen3", metadata, floats, sizes.head_dim),
+        rms_norm_eps: Gguf.rmsNormEpsilon("qwen3", metadata),
+        attention_bias: shapes.has("blk.0.attn_q.bias"),
+      }
+    },
+    tensors: (name) => Gguf.tensors(name, NAMES),
+  },
 })
+
+const NAMES = {
+  ...Gguf.NAMES,
+  attn_q_norm: "model.layers.N.self_attn.q_norm",
+  attn_k_norm: "model.layers.N.self_attn.k_norm",
+}

@@ -16,7 +16,7 @@ export const chunkSize = 2 << 20
 /** Chunks handed to the writer at a time; it packs them into transactions as the disk's speed allows. */
 const inFlight = 16
 /** Chunks read between two turns of the event loop: a few milliseconds. */
-const stride = 4
+const stride = 8
 
 export interface Manifest {
   readonly bytes: number
