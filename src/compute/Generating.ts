@@ -40,7 +40,8 @@ export const generate = <E, E2, R>(
     const lengths = prompts.map(({ tokens }) => tokens.length)
     const room = Math.max(0, ...lengths) + options.maxTokens
     // Tables that change with the length make every kept key stale: such prompts are run anew at every step.
-    const keeps = Runner.tableKey(model)(room) === 0
+    const key = Runner.tableKey(model)
+    const keeps = key(room) === key(Math.min(...lengths))
     const budget = Math.max(room, Math.floor((options.memory * room) / Forward.cacheBytes(model, room)))
     const next = yield* head(model)
     const done: Array<Int32Array> = []

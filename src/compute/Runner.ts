@@ -34,11 +34,11 @@ export interface Runner<E> {
 /** Tables are made for a multiple of this many positions, so that decoding does not make one per step. */
 const TABLE = 256
 
-/** Do these lengths need position tables of their own? 0 for all that do not. */
+/** Sequences of different keys need different position tables. */
 export const tableKey =
   <E>({ config, family }: Model.Model<E>) =>
   (length: number): number =>
-    family.tablesDependOnLength?.(config, length) === true ? length : 0
+    family.tableKey?.(config, length) ?? 0
 
 /** @param draw the hooks of a unit: those of the model, or others that watch it. */
 export const make = <E>(
@@ -71,7 +71,7 @@ export const make = <E>(
   const tables = (length: number) => {
     const { config, family } = model
     const rounded = Math.ceil(length / TABLE) * TABLE
-    const rows = tableKey(model)(rounded) === 0 ? rounded : length
+    const rows = tableKey(model)(rounded) === tableKey(model)(length) ? rounded : length
     const known = made.get(rows)
     if (known) return known
     const slabs = Object.fromEntries(

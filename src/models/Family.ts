@@ -78,8 +78,11 @@ export interface Family<C> {
   readonly shape: (config: C) => Shape
   /** Tables by graph input, for positions 0 … length-1: rotary `cos` and `sin`, each [length, dim / 2]. */
   readonly tables?: (config: C, length: number) => { readonly [input: string]: PositionTable }
-  /** Do the tables of a sequence of this length differ from those of a shorter one? Then nothing can be cached. */
-  readonly tablesDependOnLength?: (config: C, length: number) => boolean
+  /**
+   * Sequences of different keys need different tables, and what is cached at one key is wrong at another; 0 by default
+   * for all lengths.
+   */
+  readonly tableKey?: (config: C, length: number) => number
   /** `tokens` [batch, sequence] int32 -> hidden state [batch, sequence, hidden]. */
   readonly embed: (b: Block, config: C, tokens: Value) => Value
   /** One decoder block: hidden state -> hidden state, both [batch, sequence, hidden]. */

@@ -147,15 +147,15 @@ export const rope = (c: Config, context: number, theta = 10_000): Rope.Rope => {
 export const rotaryDim = (c: Config, dim: number, factor = 1): number =>
   Math.trunc(dim * (settingsOf(c).partial_rotary_factor ?? c.partial_rotary_factor ?? factor))
 
-/** Do the tables change with the length of the sequence? */
-export const dependsOnLength = (c: Config, context: number, length: number): boolean => {
+/** Which tables a sequence of this length needs; see `Family.tableKey`. */
+export const tableKey = (c: Config, context: number, length: number): number => {
   const settings = rope(c, context)
   switch (settings.type) {
     case "dynamic":
-      return length > settings.context
+      return length > settings.context ? length : 0
     case "longrope":
-      return length > settings.originalContext
+      return length > settings.originalContext ? 1 : 0
     default:
-      return false
+      return 0
   }
 }

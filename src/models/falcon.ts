@@ -90,7 +90,7 @@ export default Family.make<Config>({
     const { columns, values } = Alibi.table(query, length, toBFloat16)
     return { alibi: { columns, values: values.map((value) => value / Math.sqrt(dim)) } }
   },
-  tablesDependOnLength: (c, length) => !c.alibi && Rotary.dependsOnLength(c, c.max_position_embeddings, length),
+  tableKey: (c, length) => (c.alibi ? 0 : Rotary.tableKey(c, c.max_position_embeddings, length)),
 
   embed: (b, c, tokens) => b.lookup("transformer.word_embeddings", [c.vocab_size, c.hidden_size], tokens),
 

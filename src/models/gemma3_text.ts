@@ -95,9 +95,11 @@ export default Family.make<Config>({
     const [full, sliding] = [of("full_attention"), of("sliding_attention")]
     return { cos: full.cos, sin: full.sin, "cos.sliding": sliding.cos, "sin.sliding": sliding.sin }
   },
-  tablesDependOnLength: (c, length) =>
-    (["full_attention", "sliding_attention"] as const).some((kind) =>
-      Rotary.dependsOnLength(turns(c, kind), c.max_position_embeddings, length),
+  tableKey: (c, length) =>
+    Math.max(
+      ...(["full_attention", "sliding_attention"] as const).map((kind) =>
+        Rotary.tableKey(turns(c, kind), c.max_position_embeddings, length),
+      ),
     ),
 
   embed: (b, c, tokens) =>

@@ -77,7 +77,7 @@ export default Family.make<Config>({
     context: c.max_position_embeddings,
   }),
   tables: (c, length) => Rope.tables(Rotary.rope(rotary(c), c.max_position_embeddings), rotaryDim(c), length),
-  tablesDependOnLength: (c, length) => Rotary.dependsOnLength(rotary(c), c.max_position_embeddings, length),
+  tableKey: (c, length) => Rotary.tableKey(rotary(c), c.max_position_embeddings, length),
 
   embed: (b, c, tokens) => b.lookup("gpt_neox.embed_in", [c.vocab_size, c.hidden_size], tokens),
 

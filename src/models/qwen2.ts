@@ -82,7 +82,7 @@ export default Family.make<Config>({
     context: c.max_position_embeddings,
   }),
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), heads(c).dim, length),
-  tablesDependOnLength: (c, length) => Rotary.dependsOnLength(c, c.max_position_embeddings, length),
+  tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
 
   embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
 

@@ -104,11 +104,11 @@ it.effect("longrope's tables depend on the length beyond the original context, a
   Effect.gen(function* () {
     const long = yield* decode("phi3", { original_max_position_embeddings: 64, rope_scaling: { type: "su", ...LONG } })
     assert.deepStrictEqual(
-      [64, 65].map((length) => phi3.tablesDependOnLength!(long, length)),
-      [false, true],
+      [64, 65].map((length) => phi3.tableKey!(long, length)),
+      [0, 1],
     )
     const yarn = yield* decode("qwen2", { rope_scaling: { type: "yarn", ...YARN } })
-    assert.isFalse(qwen2.tablesDependOnLength!(yarn, 10_000))
+    assert.strictEqual(qwen2.tableKey!(yarn, 10_000), 0)
   }),
 )
 
