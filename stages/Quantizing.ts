@@ -143,7 +143,9 @@ export const quantize = Effect.fnUntraced(function* (
     const { method: name, ...own } = setting
     const method = Setting.methods.get(name)!
     if (method.slot !== "kv") return yield* new StageFailure({ reason: `${name} is no method for the KV cache` })
-    kv[layer] = { ...(yield* failing(method.quantizer(own, Family.heads(outline.shape)!.dim))) }
+    const site = `${layer}.${method.point(own) === "before-rope" ? "key-before-rope" : "key"}`
+    const { values } = yield* statisticsOf(site, method.wants)
+    kv[layer] = { ...method.quantizer(own, Family.heads(outline.shape)!.dim, values) }
   }
   const state = { ...model.state }
   for (const { dims, layer, site } of outline.states) {

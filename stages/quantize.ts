@@ -97,7 +97,7 @@ export default Stage.make({
           return yield* new Problem({ path: chosen.path, reason })
         }
         yield* check(chosen, collected, (method, params) =>
-          method.slot === "kv" ? method.quantizer(params, heads!.dim) : Effect.void,
+          method.slot === "kv" ? method.plan(params, heads!.dim) : Effect.void,
         )
       }
       for (const [layer, chosen] of selection.state) {

@@ -39,12 +39,19 @@ export const Static = Schema.Struct({
 export const ActivationQuantizer = Schema.Union([Dynamic, Static])
 export type ActivationQuantizer = typeof ActivationQuantizer.Type
 
-/** How K and V are quantized as they enter the cache: one scale per token, head and `group` channels of the head. */
+/** Where keys are quantized: as the product gives them, or turned by rotary positions, as they enter the cache. */
+export const Point = Schema.Literals(["before-rope", "after-rope"])
+
+/**
+ * How K and V are quantized for the cache: one scale per token, head and `group` channels of the head; keys, where there
+ * are `channels`, by a scale and a zero point of each channel of all heads, fixed beforehand.
+ */
 export const KvQuantizer = Schema.Struct({
   keys: Grid,
   values: Grid,
   group: Schema.Int,
-  point: Schema.Literal("after-rope"),
+  point: Point,
+  channels: Schema.optionalKey(Schema.Struct({ scales: Schema.Array(Schema.Finite), zeros: Schema.Array(Schema.Int) })),
 })
 export type KvQuantizer = typeof KvQuantizer.Type
 
@@ -141,12 +148,21 @@ export interface Activations<Fields extends Schema.Struct.Fields, Wanted extends
   readonly quantizer: (params: Schema.Struct<Fields>["Type"], statistics: Statistics<Wanted>) => ActivationQuantizer
 }
 
-export interface Kv<Fields extends Schema.Struct.Fields> extends Common<"kv", Fields, never> {
-  /** The quantizer of a layer whose heads have `headSize` channels. */
+export interface Kv<Fields extends Schema.Struct.Fields, Wanted extends Statistic> extends Common<
+  "kv",
+  Fields,
+  Wanted
+> {
+  /** Everything that can be wrong with these parameters for heads of `headSize` channels. */
+  readonly plan: (params: Schema.Struct<Fields>["Type"], headSize: number) => Effect.Effect<void, IndivisibleGroup>
+  /** What the statistics are of: the keys at this point. */
+  readonly point: (params: Schema.Struct<Fields>["Type"]) => typeof Point.Type
+  /** The quantizer of a layer, for parameters that `plan` has accepted, from what calibration has seen of its keys. */
   readonly quantizer: (
     params: Schema.Struct<Fields>["Type"],
     headSize: number,
-  ) => Effect.Effect<KvQuantizer, IndivisibleGroup>
+    statistics: Statistics<Wanted>,
+  ) => KvQuantizer
 }
 
 export interface State<Fields extends Schema.Struct.Fields> extends Common<"state", Fields, never> {
@@ -165,17 +181,16 @@ export const activations = <const Fields extends Schema.Struct.Fields, const Wan
   method: Omit<Activations<Fields, Wanted>, "slot">,
 ): Activations<Fields, Wanted> => ({ slot: "activations", ...method })
 
-export const kv = <const Fields extends Schema.Struct.Fields>(method: Omit<Kv<Fields>, "slot">): Kv<Fields> => ({
-  slot: "kv",
-  ...method,
-})
+export const kv = <const Fields extends Schema.Struct.Fields, const Wanted extends Statistic = never>(
+  method: Omit<Kv<Fields, Wanted>, "slot">,
+): Kv<Fields, Wanted> => ({ slot: "kv", ...method })
 
 export const state = <const Fields extends Schema.Struct.Fields>(
   method: Omit<State<Fields>, "slot">,
 ): State<Fields> => ({ slot: "state", ...method })
 
 /** A method whose types have been checked and forgotten. */
-export type Any = Weights<any, any> | Activations<any, any> | Kv<any> | State<any>
+export type Any = Weights<any, any> | Activations<any, any> | Kv<any, any> | State<any>
 
 /** The only thing asked of a method's module at run time. */
 export const isMethod = (u: unknown): u is Any =>

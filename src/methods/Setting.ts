@@ -1,7 +1,7 @@
 /** The parameters that every method on an integer grid shares, and how their labels end: `-sym`, `-compat`. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import type { Grid } from "./Method.ts"
+import { type Grid, Point } from "./Method.ts"
 
 /** Bit widths from `minimum` to 8. */
 export const bits = (minimum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum: 8 }))
@@ -15,6 +15,11 @@ export const range = Schema.Literals(["fixed", "compat"]).pipe(
 
 /** Contiguous entries that share a scale: at most six digits, as in labels. */
 export const groupSize = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 999_999 }))
+
+/** Where keys are quantized: after rotary positions, as in the paper's code, unless said otherwise. */
+export const point = Point.pipe(Schema.withDecodingDefaultKey(Effect.succeed("after-rope" as const)))
+/** Labels say `-pre` for before rotary positions. */
+export const pointSuffix = (at: typeof Point.Type): string => (at === "before-rope" ? "-pre" : "")
 
 /** How a label ends. */
 export const suffix = (grid: Omit<Grid, "bits">): string =>

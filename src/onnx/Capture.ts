@@ -18,7 +18,7 @@ export const MOMENTS = ["s1", "s2", "s3", "s4"] as const
 export const STATISTICS = ["min", "max", ...MOMENTS] as const
 
 /** Sites of the cache rather than of a linear. */
-export const isCache = (site: string): boolean => site === "key" || site === "value"
+export const isCache = (site: string): boolean => ["key", "key-before-rope", "value"].includes(site)
 
 /** One captured tensor: the sites that share it, and its channels. */
 export interface Tap {
@@ -51,8 +51,9 @@ export const capture = (gram: boolean): { readonly hooks: Hooks; readonly taps: 
         return x
       },
       keys: (b, keys, heads, point) => {
-        if (point === "after-rope")
-          tap(b, "key", keys, () => ({ x: keys, live: undefined }), heads.keyValue * heads.dim, false)
+        // Without rotary positions both points are the same tensor, with two names.
+        const site = point === "after-rope" ? "key" : "key-before-rope"
+        tap(b, site, keys, () => ({ x: keys, live: undefined }), heads.keyValue * heads.dim, false)
         return keys
       },
       values: (b, values, heads) => {

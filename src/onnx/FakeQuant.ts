@@ -32,6 +32,8 @@ export interface KeyValue {
   readonly group: number
   /** Where keys are quantized. */
   readonly point: Point
+  /** Scale and zero point of each channel of the keys of all heads, known beforehand; else each token has its own. */
+  readonly channels?: { readonly scales: ReadonlyArray<number>; readonly zeros: ReadonlyArray<number> }
 }
 
 /** A recurrent state as it is stored from each token to the next. */
@@ -64,8 +66,13 @@ export const fakeQuant = (options: {
       done.set(key, value)
       return value
     },
-    keys: (b, keys, heads, point) =>
-      options.keyValue?.point === point ? grouped(b, keys, heads, options.keyValue.group, options.keyValue.keys) : keys,
+    keys: (b, keys, heads, point) => {
+      const { keyValue } = options
+      if (keyValue?.point !== point) return keys
+      return keyValue.channels === undefined
+        ? grouped(b, keys, heads, keyValue.group, keyValue.keys)
+        : perChannel(b, keys, keyValue.keys, keyValue.channels)
+    },
     values: (b, values, heads) =>
       options.keyValue === undefined
         ? values
@@ -75,6 +82,13 @@ export const fakeQuant = (options: {
       return quantizer === undefined ? state : channels(b, state, dims, quantizer)
     },
   }
+}
+
+/** Each channel of [batch, sequence, channels] by its own scale and zero point. */
+const perChannel = (b: Block, x: Value, grid: Grid, { scales, zeros }: NonNullable<KeyValue["channels"]>): Value => {
+  const scale = b.graph.constant("float32", scales, [scales.length])
+  const zero = grid.symmetric ? undefined : b.graph.constant("uint8", zeros, [zeros.length])
+  return encodeDecode(b, x, scale, zero, grid, 2)
 }
 
 const grouped = (b: Block, x: Value, heads: Heads, group: number, grid: Grid): Value => {
@@ -125,9 +139,9 @@ const whole = (b: Block, x: Value, grid: Static): Value => {
 const UINT8 = 2
 const INT8 = 3
 
-const encodeDecode = (b: Block, x: Value, scale: Value, zero: Value | undefined, grid: Grid): Value => {
+const encodeDecode = (b: Block, x: Value, scale: Value, zero: Value | undefined, grid: Grid, axis = 0): Value => {
   const { graph } = b
-  const along = { axis: 0 }
+  const along = { axis }
   if (grid.symmetric) {
     const codes = graph.op("QuantizeLinear", [x, scale], { ...along, output_dtype: INT8 })
     const edge = 2 ** (grid.bits - 1)

@@ -105,6 +105,21 @@ for (const symmetric of [false, true]) {
               same(keys, reconstruct(grid, group), `keys in groups of ${group}`)
               same(values, reconstruct({ ...grid, bits: 10 - width }, group), `values in groups of ${group}`)
             }
+            // Every channel of the keys on a grid of its own, known beforehand.
+            const grids = Array.from({ length: COLUMNS }, (_, c) => scaleAndZero(-1 - c, Math.fround(c / 3), grid))
+            const [scales, zeros] = [grids.map(({ scale }) => scale), grids.map(({ zero }) => (symmetric ? 0 : zero))]
+            const [keys] = yield* cache({
+              keys: grid,
+              values: grid,
+              group: 12,
+              point: "after-rope",
+              channels: { scales, zeros },
+            })
+            same(
+              keys,
+              x.map((value, i) => onGrid(value, grid, scales[i % COLUMNS]!, zeros[i % COLUMNS]!)),
+              "keys per channel",
+            )
           }),
         )
       }

@@ -141,7 +141,10 @@ for (const { name, family } of families.filter(({ name }) => existsSync(golden +
           const inBlocks = linears.filter((site) => /^\d/.test(site))
           assert.deepStrictEqual(
             [...seen.keys()].toSorted(),
-            [...inBlocks, ...cached.flatMap((layer) => [`${layer}.key`, `${layer}.value`])].toSorted(),
+            [
+              ...inBlocks,
+              ...cached.flatMap((layer) => [`${layer}.key`, `${layer}.key-before-rope`, `${layer}.value`]),
+            ].toSorted(),
           )
           for (const { sums } of seen.values())
             assert.isTrue([...sums.min, ...sums.max, ...sums.sum4].every(Number.isFinite))

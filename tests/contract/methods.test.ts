@@ -82,7 +82,8 @@ describe("methods", () => {
               quantizer,
             )
           } else if (method.slot === "kv") {
-            const quantizer = yield* method.quantizer(decoded, 16)
+            yield* method.plan(decoded, 16)
+            const quantizer = method.quantizer(decoded, 16, statistics(method.wants, 16) as never)
             assert.deepStrictEqual(
               yield* Schema.decodeUnknownEffect(KvQuantizer)(JSON.parse(JSON.stringify(quantizer))),
               quantizer,

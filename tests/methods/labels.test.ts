@@ -22,7 +22,7 @@ const samples: { readonly [field: string]: ReadonlyArray<unknown> } = {
   group: [1, 16, 64, 100, 128, 999_999, "channel", "tensor", "head"],
   symmetric: [false, true],
   range: ["fixed", "compat"],
-  point: ["after-rope"],
+  point: ["after-rope", "before-rope"],
 }
 
 const schemaOf = (method: Any): Schema.Codec<any, unknown> => Schema.Struct(method.params as any) as any
@@ -49,6 +49,9 @@ const labelled = [
   ["token", "kv4", { bits: 4 }],
   ["token", "kv4-g16", { bits: 4, group: 16 }],
   ["token", "kv4-k8", { bits: 4, keys: 8 }],
+  ["token", "kv4-g16-pre-sym", { bits: 4, group: 16, symmetric: true, point: "before-rope" }],
+  ["channel", "kv4-channel", { bits: 4 }],
+  ["channel", "kv4-channel-k8-v3-pre", { bits: 4, keys: 8, values: 3, point: "before-rope" }],
   ["state", "s8", { bits: 8 }],
   ["state", "s4-g8", { bits: 4, group: 8 }],
   ["state", "s8-sym", { bits: 8, symmetric: true }],

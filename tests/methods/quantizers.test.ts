@@ -7,6 +7,7 @@ import dynamic from "../../src/methods/dynamic.ts"
 import { ActivationQuantizer, IndivisibleGroup, KvQuantizer, StateQuantizer } from "../../src/methods/Method.ts"
 import state from "../../src/methods/state.ts"
 import fixed from "../../src/methods/static.ts"
+import channel from "../../src/methods/channel.ts"
 import token from "../../src/methods/token.ts"
 
 const grid = { bits: 8, symmetric: false, range: "fixed" } as const
@@ -37,31 +38,44 @@ describe("activations", () => {
 
 describe("KV cache", () => {
   const params = { ...grid, bits: 4, group: "head", point: "after-rope" } as const
-  it.effect("one scale per head, or per group inside it", () =>
-    Effect.gen(function* () {
-      const four = { ...grid, bits: 4 }
-      const head = yield* token.quantizer(params, 64)
-      assert.deepStrictEqual(head, { keys: four, values: four, group: 64, point: "after-rope" })
-      const group = yield* token.quantizer({ ...params, keys: 8, values: 2, group: 16 }, 64)
-      assert.deepStrictEqual(group, { keys: grid, values: { ...grid, bits: 2 }, group: 16, point: "after-rope" })
-    }),
-  )
+  it("one scale per head, or per group inside it", () => {
+    const four = { ...grid, bits: 4 }
+    const head = token.quantizer(params, 64, {})
+    assert.deepStrictEqual(head, { keys: four, values: four, group: 64, point: "after-rope" })
+    const group = token.quantizer({ ...params, keys: 8, values: 2, group: 16, point: "before-rope" }, 64, {})
+    assert.deepStrictEqual(group, { keys: grid, values: { ...grid, bits: 2 }, group: 16, point: "before-rope" })
+  })
   it.effect("a group that does not divide the head is an error", () =>
     Effect.gen(function* () {
-      const error = yield* Effect.flip(token.quantizer({ ...params, group: 128 }, 64))
+      const error = yield* Effect.flip(token.plan({ ...params, group: 128 }, 64))
       assert.deepStrictEqual(
         error,
         new IndivisibleGroup({ tensor: "KV cache", length: 64, group: 128, nearest: [32, 64] }),
       )
     }),
   )
-  it.effect("no other point is accepted yet", () =>
+  it.effect("keys are quantized after rotary positions unless said otherwise", () =>
     Effect.gen(function* () {
       const decode = Schema.decodeUnknownEffect(Schema.Struct(token.params))
       assert.deepStrictEqual(yield* decode({ bits: 4 }), params)
-      assert.isTrue(Exit.isFailure(yield* Effect.exit(decode({ bits: 4, point: "before-rope" }))))
+      assert.deepInclude(yield* decode({ bits: 4, point: "before-rope" }), { point: "before-rope" })
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(decode({ bits: 4, point: "inside" }))))
     }),
   )
+  it("keys per channel take each channel's range from what calibration saw", () => {
+    const seen = { min: Float32Array.of(-1, 0), max: Float32Array.of(3, 7.5) }
+    const own = { ...grid, bits: 4, point: "before-rope" } as const
+    assert.deepStrictEqual(channel.quantizer(own, 2, seen), {
+      keys: { ...grid, bits: 4 },
+      values: { ...grid, bits: 4 },
+      group: 2,
+      point: "before-rope",
+      channels: { scales: [Math.fround(4 / 15), 0.5], zeros: [4, 0] },
+    })
+    const symmetric = channel.quantizer({ ...own, symmetric: true, values: 8 }, 2, seen)
+    assert.deepStrictEqual(symmetric.channels!.zeros, [0, 0])
+    assert.deepStrictEqual(symmetric.values, { ...grid, symmetric: true })
+  })
 })
 
 describe("recurrent states", () => {
@@ -90,7 +104,7 @@ it.effect("quantizers are plain JSON", () =>
       const json: unknown = JSON.parse(JSON.stringify(quantizer))
       assert.deepStrictEqual(yield* Schema.decodeUnknownEffect(ActivationQuantizer)(json), quantizer)
     }
-    const kv = yield* token.quantizer({ ...grid, group: "head", point: "after-rope" }, 8)
+    const kv = token.quantizer({ ...grid, group: "head", point: "after-rope" }, 8, {})
     assert.deepStrictEqual(yield* Schema.decodeUnknownEffect(KvQuantizer)(JSON.parse(JSON.stringify(kv))), kv)
     const own = yield* state.quantizer({ ...grid, group: "channel" }, 8)
     assert.deepStrictEqual(yield* Schema.decodeUnknownEffect(StateQuantizer)(JSON.parse(JSON.stringify(own))), own)

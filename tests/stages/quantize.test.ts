@@ -200,4 +200,35 @@ layer(services, { excludeTestServices: true })("quantize", (it) => {
       }
     }),
   )
+
+  it.effect("keys per channel take their ranges from the calibration, at the point where they are quantized", () =>
+    Effect.gen(function* () {
+      const root = yield* checkpoint("biases")
+      const settings = ["kv4-channel", "kv4-channel-pre", "kv4", "kv4-pre"]
+      const yaml = settings.map((kv, i) => `q${i}: { use: quantize, model: $base, stats: $seen, kv: ${kv} }`).join("\n")
+      const result = yield* Study.run(root, `${LOAD}${SEEN}${yaml}`)
+      assert.deepStrictEqual(result.failures, {})
+      const seen = yield* Study.statistics(result, "seen")
+      const placed = yield* Effect.forEach(settings, (_, i) =>
+        Effect.map(Study.model(result, `q${i}`), ({ kv }) => kv["0"] as any),
+      )
+      assert.deepStrictEqual(
+        placed.map(({ channels, point }) => [point, channels?.scales.length]),
+        [
+          ["after-rope", seen.sites["0.key"]!.channels],
+          ["before-rope", seen.sites["0.key-before-rope"]!.channels],
+          ["after-rope", undefined],
+          ["before-rope", undefined],
+        ],
+      )
+      // The widest channel's scale is that of the range that calibration saw at that point.
+      for (const [i, site] of ["0.key", "0.key-before-rope"].entries()) {
+        const { max, min } = seen.sites[site]!
+        assert.isAtMost(Math.max(...placed[i].channels.scales), (Math.max(max, 0) - Math.min(min, 0)) / 15 + 1e-6)
+      }
+      assert.notDeepEqual(placed[0].channels.scales, placed[1].channels.scales)
+      const uncalibrated = `${LOAD}q: { use: quantize, model: $base, kv: kv4-channel }`
+      assert.match(yield* Study.mistakes(root, uncalibrated), /calibrat/)
+    }),
+  )
 })

@@ -16,7 +16,7 @@ export interface Weights {
   readonly vector: (name: string) => Row
   readonly has: (name: string) => boolean
 }
-/** Sees, and may replace, the input of every linear (`0.mlp.up_proj`), and K and V (`0.key`, `0.value`), token by token. */
+/** Sees, and may replace, the input of every linear (`0.mlp.up_proj`), and K and V (`0.key-before-rope`, `0.key`, `0.value`), token by token. */
 export type Observe = (site: string, rows: ReadonlyArray<Row>) => ReadonlyArray<Row>
 
 export const dot = (a: Row, b: Row) => a.reduce((sum, x, i) => sum + x * b[i]!, 0)
@@ -78,7 +78,7 @@ export const logits = (
     const turned = (rows: ReadonlyArray<Row>) => rows.map((row, t) => rotate(row, config.heads.dim, t, config.theta))
     const a = normed("input_layernorm", hidden)
     const q = turned(linear("self_attn.q_proj", a))
-    const k = observe(`${layer}.key`, turned(linear("self_attn.k_proj", a)))
+    const k = observe(`${layer}.key`, turned(observe(`${layer}.key-before-rope`, linear("self_attn.k_proj", a))))
     const v = observe(`${layer}.value`, linear("self_attn.v_proj", a))
     const o = linear("self_attn.o_proj", attend(q, k, v, config.heads))
     hidden = hidden.map((row, t) => plus(row, o[t]!))
