@@ -37,6 +37,8 @@ const decode = (file: string, object: { readonly [key: string]: unknown }, sourc
       Schema.decodeUnknownEffect(family.config)(object, { errors: "all" }),
       (error) => bad(`${source}: ${String(error.message)}`),
     )
+    const excess = Family.excess(family, decoded)
+    if (excess !== undefined) return yield* bad(`${source}: ${excess}`)
     return { file, name: Plugin.nameOf(file), family, object, decoded, outline: Family.outline(family, decoded) }
   })
 

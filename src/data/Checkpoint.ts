@@ -146,6 +146,8 @@ export const match = (
   { catalog: expected, ignored, rename, transposed }: Expected,
 ): Effect.Effect<ReadonlyMap<string, Stored>, BadCheckpoint | TensorFile.UnsupportedDtype> =>
   Effect.gen(function* () {
+    // A GGUF file has its config in itself.
+    const asker = weights.endsWith(".gguf") ? "the file's own keys ask for" : "config.json asks for"
     const found = new Map<string, Entry>()
     const extra: Array<string> = []
     for (const [name, entry] of catalog) {
@@ -163,7 +165,7 @@ export const match = (
       names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "")
     if (missing.length + extra.length > 0) {
       const parts = [
-        missing.length > 0 ? `lacks ${list(missing)}, which config.json asks for` : undefined,
+        missing.length > 0 ? `lacks ${list(missing)}, which ${asker}` : undefined,
         extra.length > 0 ? `has ${list(extra)}, which the architecture has no place for` : undefined,
       ]
       return yield* new BadCheckpoint({ file: weights, reason: parts.filter((p) => p !== undefined).join("; and it ") })

@@ -135,6 +135,24 @@ export const units = <C>(family: Family<C>, config: C): ReadonlyArray<Unit> => {
   }).flat()
 }
 
+/** Several times what the largest models have: nothing is drawn of a config that asks for more. */
+const MOST = { layers: 4096, graphs: 16_384, heads: 65_536, channels: 65_536 }
+
+/** Which number of a config is beyond all models, if one is: a damaged file must not keep a machine busy. */
+export const excess = <C>(family: Family<C>, config: C): string | undefined => {
+  const { layers, memory } = family.shape(config)
+  const graphs = layers * (1 + (family.experts?.count(config) ?? 0))
+  const heads = memory.kind === "keyValue" ? memory.heads : { query: 1, keyValue: 1, dim: 1 }
+  const found = [
+    ["layers", layers, MOST.layers],
+    ["layers and experts of them", graphs, MOST.graphs],
+    ["heads", Math.max(heads.query, heads.keyValue), MOST.heads],
+    ["channels of a head", heads.dim, MOST.channels],
+  ] as const
+  const beyond = found.find(([, count, most]) => count > most)
+  return beyond === undefined ? undefined : `asks for ${beyond[1]} ${beyond[0]}; at most ${beyond[2]} are drawn`
+}
+
 /** A weight matrix of the model: where it is, what it is called in the checkpoint, and its shape. */
 export interface Site {
   /** `3.self_attn.q_proj`; `lm_head` and `model.embed_tokens` outside the blocks. */
@@ -170,7 +188,7 @@ export interface Outline {
   readonly rename: (name: string) => string
 }
 
-/** Draw all graphs once, with no hooks, and read off what they ask for. */
+/** Draw all graphs once, with no hooks, and read off what they ask for. Time and memory are by `excess`, not by sizes. */
 export const outline = <C>(family: Family<C>, config: C): Outline => {
   const shape = family.shape(config)
   const catalog = new Map<string, ReadonlyArray<number>>()

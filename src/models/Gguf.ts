@@ -10,15 +10,17 @@ import type { Gguf, GgufMetadata, GgufTensor } from "./Family.ts"
 type Floats = Parameters<Gguf<never>["config"]>[1]
 type Shapes = Parameters<Gguf<never>["config"]>[2]
 
+/** A key's number, if the key is there. Some architectures have a list, one number for each layer: none of these here. */
 export const number = (metadata: GgufMetadata, key: string): number | undefined => {
   const value = metadata.get(key)
-  return typeof value === "number" ? value : undefined
+  if (value !== undefined && typeof value !== "number") throw new Error(`the key ${key} is no number`)
+  return value
 }
 
-/** A key's number. Throws, naming the key, where there is none. */
+/** A key's number, which must be there. */
 export const need = (metadata: GgufMetadata, key: string): number => {
   const value = number(metadata, key)
-  if (value === undefined) throw new Error(`the key ${key} is ${metadata.has(key) ? "no number" : "missing"}`)
+  if (value === undefined) throw new Error(`the key ${key} is missing`)
   return value
 }
 
@@ -154,12 +156,16 @@ const llama3 = (theta: number, factors: Float32Array) => {
   return { rope_type: "llama3", ...settings }
 }
 
+/** Several times what the largest models have. */
+const MOST_LAYERS = 4096
+
 /** Which layers see a window only: every `period`-th sees all, where the file says nothing else. */
 export const sliding = (architecture: string, metadata: GgufMetadata, layers: number, period: number) => {
   const key = `${architecture}.attention.sliding_window_pattern`
   const pattern = metadata.get(key) ?? period
   if (typeof pattern !== "number" && !Array.isArray(pattern))
     throw new Error(`the key ${key} is ${String(pattern)}; expected a number or a list`)
+  if (layers > MOST_LAYERS) throw new Error(`the key ${architecture}.block_count is ${layers}; at most ${MOST_LAYERS} are read`)
   const slides =
     typeof pattern === "number"
       ? Array.from({ length: layers }, (_, layer) => (layer + 1) % pattern !== 0)

@@ -11,7 +11,7 @@ const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(
 
 const Kind = Schema.Literals(["global", "local"])
 /** Kinds of layers in turn, and how often in a row: `[["global", "local"], 12]`. */
-const Pattern = Schema.Tuple([Schema.Array(Kind), Positive])
+const Pattern = Schema.Tuple([Schema.NonEmptyArray(Kind), Positive])
 
 /** The two names each of these sizes goes by. */
 const SPELLINGS = [

@@ -14,6 +14,9 @@ const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 const Size = Schema.optionalKey(Positive)
 const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
+/** Of a convolution; published models have 4. */
+const MOST_TAPS = 256
+
 /** The two names each of these sizes goes by. */
 const SPELLINGS = [
   ["hidden_size", "d_model"],
@@ -55,6 +58,10 @@ const Config = Schema.Struct({
   }),
   Schema.makeFilter((c) =>
     sizes(c).kernel >= 2 ? undefined : "conv_kernel 1 sees no token but its own; kernels from 2 on are known",
+  ),
+  // A product is drawn for each of them.
+  Schema.makeFilter((c) =>
+    sizes(c).kernel <= MOST_TAPS ? undefined : `conv_kernel is ${sizes(c).kernel}; at most ${MOST_TAPS} are drawn`,
   ),
 )
 type Config = typeof Config.Type

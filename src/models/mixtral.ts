@@ -134,7 +134,7 @@ export default Family.make<Config>({
   rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
 
   gguf: {
-    is: (metadata) => Gguf.isOf(metadata, "llama") && (Gguf.number(metadata, "llama.expert_count") ?? 0) > 0,
+    is: (metadata) => Gguf.isOf(metadata, "llama") && (metadata.get("llama.expert_count") ?? 0) !== 0,
     config: (metadata, floats, shapes) => {
       const sizes = Gguf.sizes("llama", metadata, shapes)
       return {

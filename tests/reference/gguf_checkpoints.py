@@ -1,9 +1,9 @@
 """GGUF files of the random checkpoints in tests/golden/families, as llama.cpp would convert them.
 
 Keys and names of tensors are those of ggml's own Python package. What `convert_hf_to_gguf.py` of llama.cpp does to the
-values is written out here, one function for each of its classes: nothing of Assay is used. checkpoints.json says for each
-file which checkpoint it is of, what of its config.json the file cannot say or says differently, and how closely the
-values must agree. Numbers keep the type of the checkpoint, but for vectors, which are always F32.
+values is written out here, one function for each of its classes: nothing of Assay is used. checkpoints.json says for
+each file which checkpoint it is of, what of its config.json the file cannot say or says differently, and how closely
+the values must agree. Numbers keep the type of the checkpoint, but for vectors, which are always F32.
 """
 
 import json
@@ -109,9 +109,8 @@ def common(writer: GGUFWriter, c: Config) -> None:
 
 
 def permute(weights: Tensor, heads: int) -> Tensor:
-    return (
-        weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:]).swapaxes(1, 2).reshape(weights.shape)
-    )
+    half = weights.shape[0] // heads // 2
+    return weights.reshape(heads, 2, half, *weights.shape[1:]).swapaxes(1, 2).reshape(weights.shape)
 
 
 def llama_keys(writer: GGUFWriter, c: Config) -> None:
@@ -517,7 +516,9 @@ FILES = [
 WIDE = re.compile(r"_norm\.weight$|^position_embd|ssm_conv1d|ffn_gate_inp")
 
 
-def data(name: str, tensor: Tensor, quantization: GGMLQuantizationType | None) -> tuple[np.ndarray, GGMLQuantizationType]:
+def data(
+    name: str, tensor: Tensor, quantization: GGMLQuantizationType | None
+) -> tuple[np.ndarray, GGMLQuantizationType]:
     if tensor.dim() <= 1 or WIDE.search(name):
         return tensor.float().numpy(), GGMLQuantizationType.F32
     kept = {
