@@ -5,7 +5,7 @@ import { readFileSync, statSync } from "node:fs"
 import { Pool } from "../src/compute/Pool.ts"
 import * as Checkpoint from "../src/data/Checkpoint.ts"
 import * as Tokenizer from "../src/data/Tokenizer.ts"
-import type { StageFailure } from "../src/engine/Problem.ts"
+import { StageFailure } from "../src/engine/Problem.ts"
 import type { Blob } from "../src/engine/Artifact.ts"
 import type { Context } from "../src/engine/Stage.ts"
 import { failing } from "./Failing.ts"
@@ -22,19 +22,41 @@ export const load = Effect.fnUntraced(function* (context: Context) {
 
   const digests = new Map(Object.values(sources).map(({ digest, path }) => [path, digest]))
   const within = (path: string, offset: number) => ({ file: digests.get(path)!, offset })
+  const inspect = (tensor: string, { bytes, dtype, file: path, offset }: Omit<Checkpoint.Entry, "shape">) =>
+    failing(
+      pool.call<string>(new URL("../src/compute/Inspect.ts", import.meta.url), "inspect", {
+        path,
+        offset,
+        bytes,
+        tensor,
+        dtype,
+      }),
+    )
   let done = 0
   const tensors = yield* Effect.forEach(
     entries,
-    Effect.fnUntraced(function* ([tensor, { bytes, dtype, file: path, offset, shape, transforms }]) {
-      const argument = { path, offset, bytes, tensor, dtype }
-      const module = new URL("../src/compute/Inspect.ts", import.meta.url)
-      const digest = yield* failing(pool.call<string>(module, "inspect", argument))
+    Effect.fnUntraced(function* ([tensor, stored]) {
+      const { bytes, dtype, file: path, offset, shape, transforms } = stored
+      const digest = yield* inspect(tensor, stored)
       yield* context.progress(++done, entries.size, "tensors")
       const data = { blob: digest, bytes, within: within(path, offset) }
       return [tensor, { dtype, shape: [...shape], data, ...(transforms.length > 0 && { transforms }) }] as const
     }),
     { concurrency: pool.size },
   )
+
+  // A head that is stored although it is tied must be the table that it is tied to: else it is another model.
+  const values = new Map(tensors)
+  for (const { layer, tensor } of outline.sites.filter(({ kind }) => kind === "linear")) {
+    const table = values.get(tensor)
+    const isTied = outline.sites.some((site) => site.kind === "embedding" && site.tensor === tensor)
+    if (layer !== undefined || table === undefined || !isTied) continue
+    for (const copy of Checkpoint.copies(checkpoint.catalog, outline, tensor)) {
+      if (copy.dtype === table.dtype && (yield* inspect(copy.tensor, copy)) === table.data.blob) continue
+      const reason = `${checkpoint.weights}: tensor ${copy.tensor} differs from ${tensor}, to which the config ties it; if the head is its own, set tie_word_embeddings to false in config.json`
+      return yield* new StageFailure({ reason })
+    }
+  }
 
   const whole = ({ digest, path }: { readonly path: string; readonly digest: string }) => ({
     blob: digest,

@@ -195,3 +195,15 @@ export const match = (
     }
     return stored
   })
+
+/** Tensors that are left out as copies of the tensor `of`: heads that are stored although they are tied. */
+export const copies = (
+  catalog: Catalog,
+  { catalog: expected, ignored, rename }: Expected,
+  of: string,
+): ReadonlyArray<Entry> =>
+  [...catalog].flatMap(([name, entry]) => {
+    const known = rename(name)
+    const same = entry.shape.join() === expected.get(of)?.join()
+    return same && !expected.has(known) && ignored.test(known) ? [entry] : []
+  })

@@ -49,6 +49,26 @@ layer(services, { excludeTestServices: true })("load", (it) => {
     )
   }
 
+  it.effect("a head that is stored although it is tied must be the embedding", () =>
+    Effect.gen(function* () {
+      const stored = (head: (bytes: Uint8Array) => Uint8Array) =>
+        Golden.changed("gqa-tied", {
+          tensors: (tensors) => {
+            const { data, ...embedding } = tensors["model.embed_tokens.weight"]!
+            return { ...tensors, "lm_head.weight": { ...embedding, data: head(data) } }
+          },
+        })
+      const same = yield* Study.run(yield* stored((bytes) => bytes), LOAD)
+      assert.deepStrictEqual(same.failures, {})
+      assert.notProperty((yield* Study.model(same, "base")).tensors, "lm_head.weight")
+      const other = yield* stored((bytes) => bytes.toReversed())
+      assert.match(
+        yield* Study.failure(other, LOAD, "base"),
+        /tensor lm_head\.weight differs from model\.embed_tokens\.weight, to which the config ties it/,
+      )
+    }),
+  )
+
   it.effect("tensors that checkpoints carry and nothing needs are left out", () =>
     Effect.gen(function* () {
       const root = yield* Golden.changed("biases", {
