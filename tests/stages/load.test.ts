@@ -61,7 +61,10 @@ layer(services, { excludeTestServices: true })("load", (it) => {
       const same = yield* Study.run(yield* stored((bytes) => bytes), LOAD)
       assert.deepStrictEqual(same.failures, {})
       assert.notProperty((yield* Study.model(same, "base")).tensors, "lm_head.weight")
-      const other = yield* stored((bytes) => bytes.toReversed())
+      // Its first two elements change places.
+      const other = yield* stored((bytes) =>
+        Buffer.concat([bytes.subarray(2, 4), bytes.subarray(0, 2), bytes.subarray(4)]),
+      )
       assert.match(
         yield* Study.failure(other, LOAD, "base"),
         /tensor lm_head\.weight differs from model\.embed_tokens\.weight, to which the config ties it/,
