@@ -73,6 +73,8 @@ export interface Gguf<C> {
 export type GgufMetadata = ReadonlyMap<string, unknown>
 
 export interface Family<C> {
+  /** Published checkpoints that are of it, for lists. */
+  readonly covers: string
   /** config.json; keys it does not name are ignored. */
   readonly config: Schema.Codec<C, any>
   readonly shape: (config: C) => Shape

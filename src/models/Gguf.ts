@@ -165,7 +165,8 @@ export const sliding = (architecture: string, metadata: GgufMetadata, layers: nu
   const pattern = metadata.get(key) ?? period
   if (typeof pattern !== "number" && !Array.isArray(pattern))
     throw new Error(`the key ${key} is ${String(pattern)}; expected a number or a list`)
-  if (layers > MOST_LAYERS) throw new Error(`the key ${architecture}.block_count is ${layers}; at most ${MOST_LAYERS} are read`)
+  if (layers > MOST_LAYERS)
+    throw new Error(`the key ${architecture}.block_count is ${layers}; at most ${MOST_LAYERS} are read`)
   const slides =
     typeof pattern === "number"
       ? Array.from({ length: layers }, (_, layer) => (layer + 1) % pattern !== 0)

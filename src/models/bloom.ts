@@ -45,6 +45,7 @@ const sizes = (c: Sizes) => ({
 })
 
 export default Family.make<Config>({
+  covers: "BLOOM, BLOOMZ",
   config: Config,
   shape: (c) => {
     const { heads, hidden, layers } = sizes(c)

@@ -85,6 +85,7 @@ const apart = (b: Block, c: Config, fused: Value): ReadonlyArray<Value> => {
 }
 
 export default Family.make<Config>({
+  covers: "ChatGLM2, ChatGLM3, GLM-4-9B as first published, CodeGeeX2",
   config: Config,
   shape: (c) => ({
     layers: c.num_layers,

@@ -75,6 +75,7 @@ const heads = (c: Heads) => {
 const norms = (c: Config) => (c.new_decoder_architecture ? (c.num_ln_in_parallel_attn ?? 2) : 1)
 
 export default Family.make<Config>({
+  covers: "Falcon 7B, 40B, 180B, Falcon-RW",
   config: Config,
   shape: (c) => ({
     layers: (c.num_hidden_layers ?? c.n_layer)!,

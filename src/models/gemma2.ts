@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
+import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
@@ -57,6 +58,7 @@ const slides = (c: Config, layer: number) =>
 const heads = (c: Config) => ({ query: c.num_attention_heads, keyValue: c.num_key_value_heads, dim: c.head_dim })
 
 export default Family.make<Config>({
+  covers: "Gemma 2",
   config: Config,
   shape: (c) => ({
     layers: c.num_hidden_layers,
@@ -74,7 +76,6 @@ export default Family.make<Config>({
   block: (b, c, hidden, layer) => {
     const { dim, keyValue, query } = heads(c)
     const attention = { bias: c.attention_bias }
-    const mlp = { bias: false }
 
     const x = b.flatten(hidden, c.hidden_size)
     const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x, 1)
@@ -97,28 +98,18 @@ export default Family.make<Config>({
     const h = b.add(x, b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, o, 1))
 
     const m = b.rmsNorm("pre_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, h, 1)
-    const gate = b.gelu(b.linear("mlp.gate_proj", [c.intermediate_size, c.hidden_size], m, mlp), "tanh")
-    const up = b.linear("mlp.up_proj", [c.intermediate_size, c.hidden_size], m, mlp)
-    const down = b.linear("mlp.down_proj", [c.hidden_size, c.intermediate_size], b.multiply(gate, up), mlp)
+    const down = Decoder.gated(b, c, m, { activation: "gelu" })
     const out = b.rmsNorm("post_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, down, 1)
     return b.unflatten(b.add(h, out), c.hidden_size, hidden)
   },
 
   head: (b, c, hidden) => {
-    const logits = b.linear(
-      "lm_head",
-      [c.vocab_size, c.hidden_size],
-      b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden, 1),
-      c.tie_word_embeddings ? { bias: false, weight: "model.embed_tokens.weight" } : { bias: false },
-    )
+    const logits = Decoder.head(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden, 1))
     return c.final_logit_softcapping === null ? logits : b.softcap(logits, c.final_logit_softcapping)
   },
 
   prefix: (layer) => `model.layers.${layer}.`,
-  ignored: (c) =>
-    c.tie_word_embeddings
-      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
-      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+  ignored: Decoder.ignored,
 
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "gemma2"),

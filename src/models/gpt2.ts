@@ -93,6 +93,7 @@ const activate = (b: Block, c: Config, x: Value): Value => {
 const CONV1D = { bias: true, transposed: true }
 
 export default Family.make<Config>({
+  covers: "GPT-2, DistilGPT2, Cerebras-GPT, Megatron-LM's exports",
   config: Config,
   shape: (c) => {
     const { context, hidden, layers } = sizes(c)

@@ -84,6 +84,7 @@ const expand = (types: Patterns): ReadonlyArray<typeof Kind.Type> =>
 const kinds = (c: Config) => c.attention_layers ?? expand(patterns(c))
 
 export default Family.make<Config>({
+  covers: "GPT-Neo, TinyStories",
   config: Config,
   shape: (c) => ({
     layers: sizes(c).layers,

@@ -68,6 +68,7 @@ const heads = (c: Pick<Config, "hidden_size" | "num_attention_heads">) => ({
 const rotaryDim = (c: Config) => Rotary.rotaryDim(rotary(c), heads(c).dim)
 
 export default Family.make<Config>({
+  covers: "GPT-NeoX, Pythia, Dolly, RedPajama-INCITE, StableLM-Alpha, Polyglot-Ko",
   config: Config,
   shape: (c) => ({
     layers: c.num_hidden_layers,

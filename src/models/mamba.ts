@@ -119,6 +119,7 @@ const convolution = (b: Block, c: Config, x: Value): Value => {
 }
 
 export default Family.make<Config>({
+  covers: "Mamba",
   config: Config,
   shape: (c) => {
     const { hidden, layers } = sizes(c)

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
+import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
@@ -59,6 +60,7 @@ const THETA = 1_000_000
 const plain = { bias: false }
 
 export default Family.make<Config>({
+  covers: "Mixtral 8x7B, 8x22B, merges of other numbers of experts",
   config: Config,
   shape: (c) => ({
     layers: c.num_hidden_layers,
@@ -117,19 +119,10 @@ export default Family.make<Config>({
     },
   },
 
-  head: (b, c, hidden) =>
-    b.linear(
-      "lm_head",
-      [c.vocab_size, c.hidden_size],
-      b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden),
-      c.tie_word_embeddings ? { bias: false, weight: "model.embed_tokens.weight" } : plain,
-    ),
+  head: (b, c, hidden) => Decoder.head(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden)),
 
   prefix: (layer) => `model.layers.${layer}.`,
-  ignored: (c) =>
-    c.tie_word_embeddings
-      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
-      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+  ignored: Decoder.ignored,
   // Checkpoints of the bare model lack the prefix.
   rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
 

@@ -58,6 +58,7 @@ const norm = (b: Block, c: Config, site: string, x: Value): Value => {
 }
 
 export default Family.make<Config>({
+  covers: "OPT, Galactica",
   config: Config,
   shape: (c) => ({
     layers: c.num_hidden_layers,

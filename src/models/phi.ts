@@ -57,6 +57,7 @@ const heads = (c: Config) => ({
 const rotaryDim = (c: Config) => Rotary.rotaryDim(c, heads(c).dim, 0.5)
 
 export default Family.make<Config>({
+  covers: "Phi-1, Phi-1.5, Phi-2",
   config: Config,
   shape: (c) => ({
     layers: c.num_hidden_layers,

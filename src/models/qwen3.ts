@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import type { Value } from "../onnx/Graph.ts"
+import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
@@ -69,6 +70,7 @@ const window = (c: Config, layer: number): number | undefined => {
 }
 
 export default Family.make<Config>({
+  covers: "Qwen3, Qwen3-Embedding",
   config: Config,
   shape: (c) => ({
     layers: c.num_hidden_layers,
@@ -86,7 +88,6 @@ export default Family.make<Config>({
     const { dim, keyValue, query } = heads(c)
     const seen = window(c, layer)
     const attention = { bias: c.attention_bias }
-    const plain = { bias: false }
     /** Of each head's channels, [tokens, count x dim] -> [batch, sequence, count x dim]. */
     const normed = (site: string, y: Value, count: number) =>
       b.unflatten(b.rmsNorm(site, dim, c.rms_norm_eps, b.flatten(y, dim)), count * dim, hidden)
@@ -106,25 +107,14 @@ export default Family.make<Config>({
     const h = b.add(x, o)
 
     const m = b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, h)
-    const gate = b.silu(b.linear("mlp.gate_proj", [c.intermediate_size, c.hidden_size], m, plain))
-    const up = b.linear("mlp.up_proj", [c.intermediate_size, c.hidden_size], m, plain)
-    const down = b.linear("mlp.down_proj", [c.hidden_size, c.intermediate_size], b.multiply(gate, up), plain)
+    const down = Decoder.gated(b, c, m)
     return b.unflatten(b.add(h, down), c.hidden_size, hidden)
   },
 
-  head: (b, c, hidden) =>
-    b.linear(
-      "lm_head",
-      [c.vocab_size, c.hidden_size],
-      b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden),
-      c.tie_word_embeddings ? { bias: false, weight: "model.embed_tokens.weight" } : { bias: false },
-    ),
+  head: (b, c, hidden) => Decoder.head(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden)),
 
   prefix: (layer) => `model.layers.${layer}.`,
-  ignored: (c) =>
-    c.tie_word_embeddings
-      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
-      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+  ignored: Decoder.ignored,
   // Checkpoints of the bare model lack the prefix.
   rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
 

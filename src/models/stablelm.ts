@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
+import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
@@ -79,6 +80,7 @@ const normHeads = (b: Block, c: Config, site: string, count: number, x: Value): 
 }
 
 export default Family.make<Config>({
+  covers: "StableLM 3B-4E1T, StableLM 2, Stable Code",
   config: Config,
   shape: (c) => ({
     layers: c.num_hidden_layers,
@@ -110,27 +112,17 @@ export default Family.make<Config>({
     const h = b.add(x, b.linear("self_attn.o_proj", [size, size], b.flatten(mixed, size), plain))
 
     const m = c.use_parallel_residual ? a : b.layerNorm("post_attention_layernorm", size, epsilon(c), h, { bias: true })
-    const gate = b.silu(b.linear("mlp.gate_proj", [c.intermediate_size, size], m, plain))
-    const up = b.linear("mlp.up_proj", [c.intermediate_size, size], m, plain)
-    const down = b.linear("mlp.down_proj", [size, c.intermediate_size], b.multiply(gate, up), plain)
+    const down = Decoder.gated(b, c, m)
     return b.unflatten(b.add(h, down), size, hidden)
   },
 
   head: (b, c, hidden) =>
-    b.linear(
-      "lm_head",
-      [c.vocab_size, c.hidden_size],
-      b.layerNorm("model.norm", c.hidden_size, epsilon(c), hidden, { bias: true }),
-      c.tie_word_embeddings ? { bias: false, weight: "model.embed_tokens.weight" } : { bias: false },
-    ),
+    Decoder.head(b, c, b.layerNorm("model.norm", c.hidden_size, epsilon(c), hidden, { bias: true })),
 
   prefix: (layer) => `model.layers.${layer}.`,
   // Checkpoints of the bare model lack the prefix.
   rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
-  ignored: (c) =>
-    c.tie_word_embeddings
-      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
-      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+  ignored: Decoder.ignored,
 
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "stablelm"),

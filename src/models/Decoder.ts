@@ -1,0 +1,41 @@
+/** What Llama's descendants have in common: the gated feed-forward, the head, and what checkpoints carry in vain. */
+import type { Block } from "../onnx/Block.ts"
+import type { Value } from "../onnx/Graph.ts"
+
+interface Sizes {
+  readonly hidden_size: number
+  readonly intermediate_size: number
+}
+
+/** down(act(gate(x)) * up(x)) (Shazeer 2020); SiLU, or the tanh GELU. */
+export const gated = (
+  b: Block,
+  { hidden_size: size, intermediate_size: inner }: Sizes,
+  x: Value,
+  { activation = "silu", bias = false }: { readonly activation?: "silu" | "gelu"; readonly bias?: boolean } = {},
+): Value => {
+  const gate = b.linear("mlp.gate_proj", [inner, size], x, { bias })
+  const active = activation === "silu" ? b.silu(gate) : b.gelu(gate, "tanh")
+  const up = b.linear("mlp.up_proj", [inner, size], x, { bias })
+  return b.linear("mlp.down_proj", [size, inner], b.multiply(active, up), { bias })
+}
+
+interface Tied {
+  readonly tie_word_embeddings: boolean
+}
+
+/** The last hidden state after its norm -> logits, by a head of its own or by the embedding. */
+export const head = (
+  b: Block,
+  c: Tied & { readonly hidden_size: number; readonly vocab_size: number },
+  normed: Value,
+): Value => {
+  const tied = c.tie_word_embeddings ? { weight: "model.embed_tokens.weight" } : {}
+  return b.linear("lm_head", [c.vocab_size, c.hidden_size], normed, { bias: false, ...tied })
+}
+
+/** Rotary frequencies as they were once stored, and a head that is stored although it is tied. */
+export const ignored = (c: Tied): RegExp =>
+  c.tie_word_embeddings
+    ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
+    : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/
