@@ -43,7 +43,8 @@ export const family = Effect.fnUntraced(function* (path: string) {
     }
   }
   const architecture = metadata.get("general.architecture")
-  return yield* bad(`${path}: unknown architecture '${String(architecture)}'; ${yield* known}`)
+  if (architecture === undefined) return yield* bad(`${path}: the key general.architecture is missing`)
+  return yield* bad(`${path}: unknown architecture '${String(architecture).slice(0, 100)}'; ${yield* known}`)
 })
 
 const known = Effect.gen(function* () {

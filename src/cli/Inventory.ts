@@ -14,6 +14,9 @@ export interface Parameter {
 }
 export interface Entry {
   readonly name: string
+  /** Of a family: the published checkpoints that are of it, and whether it is read from GGUF files too. */
+  readonly covers?: string
+  readonly gguf?: boolean
   readonly description: string
   readonly parameters: ReadonlyArray<Parameter>
 }
@@ -87,6 +90,7 @@ const plugins = (folder: string) =>
         name,
         description: plugin?.description ?? opening(file),
         parameters: plugin?.params === undefined ? [] : parametersOf(plugin.params, false),
+        ...(typeof plugin?.covers === "string" && { covers: plugin.covers, gguf: plugin.gguf !== undefined }),
       }),
     ),
   )

@@ -106,7 +106,7 @@ const declared = Effect.fnUntraced(function* (files: Files) {
   for (const [id, token] of Object.entries(decoder)) {
     const content = contentOf(token)
     if (content === undefined || !/^\d+$/.test(id) || !isId(Number(id))) {
-      const reason = `added_tokens_decoder[${JSON.stringify(id)}] is ${JSON.stringify(token)}; expected an id and a token`
+      const reason = `added_tokens_decoder[${Json.shown(id)}] is ${Json.shown(token)}; expected an id and a token`
       return yield* new Contradiction({ file: "tokenizer_config.json", reason })
     }
     const isSpecial = flag(token, "special") || special.has(content)
@@ -114,7 +114,7 @@ const declared = Effect.fnUntraced(function* (files: Files) {
   }
   for (const [content, id] of Object.entries(addedTokens)) {
     if (content === "" || !isId(id)) {
-      const reason = `the id of ${JSON.stringify(content)} is ${JSON.stringify(id)}; expected a whole number`
+      const reason = `the id of ${Json.shown(content)} is ${Json.shown(id)}; expected a whole number`
       return yield* new Contradiction({ file: "added_tokens.json", reason })
     }
     numbered.push(declare("added_tokens.json", content, id, special.get(content), special.has(content)))
@@ -151,12 +151,12 @@ export const add = Effect.fnUntraced(function* (
     const known = byContent.get(content)?.id ?? vocabulary.get(content)
     const id = token.id ?? known ?? most + 1
     if (known !== undefined && known !== id) {
-      const reason = `the id of ${JSON.stringify(content)} is ${id}, in the vocabulary or another file it is ${known}`
+      const reason = `the id of ${Json.shown(content)} is ${id}, in the vocabulary or another file it is ${known}`
       return yield* new Contradiction({ file, reason })
     }
     const other = byId.get(id)
     if (other !== undefined && other !== content) {
-      const reason = `the id of ${JSON.stringify(content)} is ${id}, which is that of ${JSON.stringify(other)}`
+      const reason = `the id of ${Json.shown(content)} is ${id}, which is that of ${Json.shown(other)}`
       return yield* new Contradiction({ file, reason })
     }
     byId.set(id, content)

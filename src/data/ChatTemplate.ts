@@ -32,8 +32,7 @@ export class NoTemplate extends Schema.TaggedError<NoTemplate>()("NoTemplate", {
   override get message() {
     if (this.known.length === 0)
       return "the checkpoint has no chat template: neither chat_template.jinja nor chat_template"
-    const wanted =
-      this.name === undefined ? "no default chat template" : `no chat template ${JSON.stringify(this.name)}`
+    const wanted = this.name === undefined ? "no default chat template" : `no chat template ${Json.shown(this.name)}`
     return `the checkpoint has ${wanted}; it has ${this.known.join(", ")}`
   }
 }
@@ -85,7 +84,7 @@ export const find = (
       return Effect.fail(new BadTemplate({ reason: `chat_template[${index}] has no name and template` }))
     }
     if (templates.has(name)) {
-      return Effect.fail(new BadTemplate({ reason: `chat_template has ${JSON.stringify(name)} twice` }))
+      return Effect.fail(new BadTemplate({ reason: `chat_template has ${Json.shown(name)} twice` }))
     }
     templates.set(name, template)
   }
@@ -100,6 +99,12 @@ const MOST_STEPS = 500_000
 /** Of a text in UTF-16 units, of a list in elements. */
 const MOST_LENGTH = 4_000_000
 
+/** Where the package trips over a template, what the engine says of it tells a user nothing. */
+const reasonOf = (cause: unknown): string => {
+  if (cause instanceof RangeError) return "it nests too deeply, or makes something too long"
+  return cause instanceof TypeError ? "it is not well-formed" : (cause as Error).message
+}
+
 export const render = (
   template: string,
   variables: Variables,
@@ -107,11 +112,11 @@ export const render = (
   Effect.gen(function* () {
     const { parsed } = yield* Effect.try({
       try: () => new Jinja.Template(template),
-      catch: (cause) => new BadTemplate({ reason: (cause as Error).message }),
+      catch: (cause) => new BadTemplate({ reason: reasonOf(cause) }),
     })
     return yield* Effect.try({
       try: () => run(parsed, variables),
-      catch: (cause) => (cause instanceof Refused ? cause : new TemplateFailed({ reason: (cause as Error).message })),
+      catch: (cause) => (cause instanceof Refused ? cause : new TemplateFailed({ reason: reasonOf(cause) })),
     })
   })
 

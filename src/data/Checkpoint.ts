@@ -162,7 +162,7 @@ export const match = (
     }
     const missing = [...expected.keys()].filter((name) => !found.has(name))
     const list = (names: ReadonlyArray<string>) =>
-      names.slice(0, 3).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "")
+      names.slice(0, 3).map(TensorFile.named).join(", ") + (names.length > 3 ? ` and ${names.length - 3} more` : "")
     if (missing.length + extra.length > 0) {
       const parts = [
         missing.length > 0 ? `lacks ${list(missing)}, which ${asker}` : undefined,

@@ -1,4 +1,7 @@
-/** JSON of a file that may not be what it claims: unlike `JSON.parse` alone, a name given twice is an error. */
+/**
+ * JSON of a file that may not be what it claims: unlike `JSON.parse` alone, a name given twice is an error, and so is
+ * nesting so deep that nothing could walk through it.
+ */
 
 export type Parsed = { readonly value: unknown } | { readonly problem: string }
 
@@ -10,26 +13,38 @@ export const parse = (text: string): Parsed => {
   } catch (cause) {
     return { problem: `is not JSON: ${(cause as Error).message}` }
   }
-  const twice = duplicate(text)
-  return twice === undefined ? { value } : { problem: `names ${JSON.stringify(twice)} twice` }
+  const problem = fault(text)
+  return problem === undefined ? { value } : { problem }
+}
+
+/** For sentences: what stands in a file, cut short; `none` where nothing does. */
+export const shown = (value: unknown): string => {
+  const text = JSON.stringify(value) ?? "none"
+  return text.length > 200 ? `${text.slice(0, 200)}…` : text
 }
 
 export const isRecord = (u: unknown): u is { readonly [key: string]: unknown } =>
   typeof u === "object" && u !== null && !Array.isArray(u)
 
+/** Several times what any checkpoint's files need. */
+const DEEPEST = 100
+
 /** The first key that an object of this (valid) JSON text has twice. Scanned by hand: strings may be of any length. */
-const duplicate = (text: string): string | undefined => {
+const fault = (text: string): string | undefined => {
+  // Arrays have no names.
   const open: Array<Set<string>> = []
   for (let at = 0; at < text.length; at++) {
     const char = text[at]
-    if (char === "{") open.push(new Set())
-    else if (char === "}") open.pop()
+    if (char === "{" || char === "[") {
+      if (open.length === DEEPEST) return `nests values more than ${DEEPEST} deep`
+      open.push(new Set())
+    } else if (char === "}" || char === "]") open.pop()
     else if (char === '"') {
       const end = closingQuote(text, at)
       if (text[afterSpace(text, end + 1)] === ":") {
         const key = JSON.parse(text.slice(at, end + 1)) as string
         const names = open.at(-1)!
-        if (names.has(key)) return key
+        if (names.has(key)) return `names ${shown(key)} twice`
         names.add(key)
       }
       at = end

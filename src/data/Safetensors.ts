@@ -111,13 +111,13 @@ const entryOf = Effect.fnUntraced(function* (
   const { dtype, shape, data_offsets: offsets } = Json.isRecord(description) ? description : {}
   const size = typeof dtype === "string" && Object.hasOwn(DTYPE_BYTES, dtype) ? DTYPE_BYTES[dtype] : undefined
   if (size === undefined) {
-    return yield* bad(`has the dtype ${JSON.stringify(dtype)}; known: ${Object.keys(DTYPE_BYTES).join(", ")}`)
+    return yield* bad(`has the dtype ${Json.shown(dtype)}; known: ${Object.keys(DTYPE_BYTES).join(", ")}`)
   }
   if (!Array.isArray(shape) || !shape.every(isCount)) {
-    return yield* bad(`has the shape ${JSON.stringify(shape)}; expected a list of sizes`)
+    return yield* bad(`has the shape ${Json.shown(shape)}; expected a list of sizes`)
   }
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isCount)) {
-    return yield* bad(`has the data_offsets ${JSON.stringify(offsets)}; expected [begin, end]`)
+    return yield* bad(`has the data_offsets ${Json.shown(offsets)}; expected [begin, end]`)
   }
   const [begin, end] = offsets as [number, number]
   const bytes = shape.reduce((product, n) => product * n, size)

@@ -5,6 +5,7 @@
  */
 import { create, fromBinary } from "@bufbuild/protobuf"
 import * as Effect from "effect/Effect"
+import { shown } from "./Json.ts"
 import {
   ModelProto_SentencePiece_Type as Type,
   ModelProtoSchema,
@@ -63,7 +64,7 @@ const problemOf = (
   if (wrong !== -1) return `piece ${wrong} has no text or no finite score`
   const seen = new Set<string>()
   const twice = pieces.find(({ piece }) => seen.size === seen.add(piece).size)
-  return twice === undefined ? undefined : `it has the piece ${JSON.stringify(twice.piece)} twice`
+  return twice === undefined ? undefined : `it has the piece ${shown(twice.piece)} twice`
 }
 
 /** The `legacy` and `add_prefix_space` of tokenizer_config.json. */

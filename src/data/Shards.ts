@@ -27,7 +27,7 @@ export const readSharded = <E, Err, R>(
     const shards = new Map<string, ReadonlyMap<string, E>>()
     for (const [tensor, shard] of places) {
       if (!isPlainName(shard)) {
-        const reason = `is said to be in ${JSON.stringify(shard)}; expected the name of a file beside the index`
+        const reason = `is said to be in ${Json.shown(shard)}; expected the name of a file beside the index`
         return yield* new BadTensor({ file: index, tensor, reason })
       }
       if (!shards.has(shard)) shards.set(shard, yield* readOne(Path.join(Path.dirname(index), shard)))

@@ -38,6 +38,8 @@ export class BadFile extends Schema.TaggedError<BadFile>()("BadFile", {
     return `${this.file} ${this.reason}`
   }
 }
+/** For sentences: files may hold names of any length. */
+export const named = (tensor: string): string => (tensor.length > 200 ? `${tensor.slice(0, 200)}…` : tensor)
 /** What the header or the index says of one tensor cannot be. */
 export class BadTensor extends Schema.TaggedError<BadTensor>()("BadTensor", {
   file: Schema.String,
@@ -45,7 +47,7 @@ export class BadTensor extends Schema.TaggedError<BadTensor>()("BadTensor", {
   reason: Schema.String,
 }) {
   override get message() {
-    return `${this.file}: tensor ${this.tensor} ${this.reason}`
+    return `${this.file}: tensor ${named(this.tensor)} ${this.reason}`
   }
 }
 /** A tensor that is no weight: it can be catalogued, not read as float32. */
@@ -55,7 +57,7 @@ export class UnsupportedDtype extends Schema.TaggedError<UnsupportedDtype>()("Un
   dtype: Schema.String,
 }) {
   override get message() {
-    return `${this.file}: tensor ${this.tensor} is ${this.dtype}; that is no type of weights`
+    return `${this.file}: tensor ${named(this.tensor)} is ${this.dtype}; that is no type of weights`
   }
 }
 

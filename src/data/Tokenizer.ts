@@ -99,7 +99,7 @@ export class VocabularyMismatch extends Schema.TaggedError<VocabularyMismatch>()
  */
 export class Unencodable extends Schema.TaggedError<Unencodable>()("Unencodable", { text: Schema.String }) {
   override get message() {
-    return `the vocabulary has no token for ${JSON.stringify(this.text)}, and no unknown token`
+    return `the vocabulary has no token for ${Json.shown(this.text)}, and no unknown token`
   }
 }
 
@@ -149,7 +149,7 @@ const fromSentencePiece = Effect.fnUntraced(function* (bytes: Uint8Array, beside
   const llama = named === "LlamaTokenizer" || named === "LlamaTokenizerFast"
   if (!llama && named !== undefined) {
     const known = "LlamaTokenizer, ChatGLMTokenizer, or no class"
-    const reason = `its tokenizer_class is ${JSON.stringify(named)}; known with tokenizer.model are ${known}`
+    const reason = `its tokenizer_class is ${Json.shown(named)}; known with tokenizer.model are ${known}`
     return yield* new BadTokenizer({
       file: "tokenizer_config.json",
       reason: `${reason}; save tokenizer.json with the checkpoint`,

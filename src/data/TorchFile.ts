@@ -477,12 +477,18 @@ const entryOf = Effect.fnUntraced(function* (
   // Beyond 2^53 sums and products are no longer exact, but still beyond every storage.
   const span = shape.reduce((last, n, i) => last + (n - 1) * strides[i]!, 1)
   const held = Math.floor(place.bytes / size)
+  if (elements > Math.max(held, MOST_REPEATED)) {
+    return yield* bad(`repeats ${held} elements of its storage as ${elements}; at most ${MOST_REPEATED} are made so`)
+  }
   if (offset + span > held) {
     return yield* bad(`reaches to element ${offset + span} of its storage, which holds ${held}`)
   }
   const entry = { tensor, dtype, shape, file, offset: place.offset + offset * size, bytes: span * size }
   return isRowMajor(shape, strides) ? entry : { ...entry, strides }
 })
+
+/** A view may take elements many times over: a small file must not fill the memory. */
+const MOST_REPEATED = 1 << 20
 
 /** Whether each element follows the one before it; the stride of a dimension of one element is never taken. */
 const isRowMajor = (shape: ReadonlyArray<number>, strides: ReadonlyArray<number>): boolean => {

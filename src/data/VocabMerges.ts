@@ -4,6 +4,7 @@
  * Qwen2Converter in convert_slow_tokenizer.py).
  */
 import * as Effect from "effect/Effect"
+import { shown } from "./Json.ts"
 import { Malformed } from "./tokenizer/Component.ts"
 
 type Json = { readonly [key: string]: unknown }
@@ -17,7 +18,7 @@ export const parseMerges = (
     if (line === "" || line.startsWith("#version")) continue
     const [left, right, ...more] = line.split(" ")
     if (!left || !right || more.length > 0) {
-      const reason = `line ${index + 1} is ${JSON.stringify(line)}; expected two tokens with a space between them`
+      const reason = `line ${index + 1} is ${shown(line)}; expected two tokens with a space between them`
       return Effect.fail(new Malformed({ reason }))
     }
     merges.push([left, right])
@@ -64,7 +65,7 @@ export const tokenizerJson = (
   const rule = typeof named === "string" ? rules.get(named.replace(/Fast$/, "")) : undefined
   if (rule === undefined) {
     const known = [...rules.keys()].join(", ")
-    const reason = `its tokenizer_class is ${JSON.stringify(named)}; known with merges.txt are ${known}`
+    const reason = `its tokenizer_class is ${shown(named)}; known with merges.txt are ${known}`
     return Effect.fail(new Malformed({ reason: `${reason}; save tokenizer.json with the checkpoint` }))
   }
   const add_prefix_space = config["add_prefix_space"] === true

@@ -137,8 +137,10 @@ export const units = <C>(family: Family<C>, config: C): ReadonlyArray<Unit> => {
   }).flat()
 }
 
-/** Several times what the largest models have: nothing is drawn of a config that asks for more. */
-const MOST = { layers: 4096, graphs: 16_384, heads: 65_536, channels: 65_536 }
+/** Several times what the deepest models have. */
+export const MOST_LAYERS = 1024
+/** Likewise: nothing is drawn of a config that asks for more. */
+const MOST = { graphs: 16_384, heads: 131_072, channels: 65_536 }
 
 /** Which number of a config is beyond all models, if one is: a damaged file must not keep a machine busy. */
 export const excess = <C>(family: Family<C>, config: C): string | undefined => {
@@ -146,9 +148,9 @@ export const excess = <C>(family: Family<C>, config: C): string | undefined => {
   const graphs = layers * (1 + (family.experts?.count(config) ?? 0))
   const heads = memory.kind === "keyValue" ? memory.heads : { query: 1, keyValue: 1, dim: 1 }
   const found = [
-    ["layers", layers, MOST.layers],
+    ["layers", layers, MOST_LAYERS],
     ["layers and experts of them", graphs, MOST.graphs],
-    ["heads", Math.max(heads.query, heads.keyValue), MOST.heads],
+    ["heads in all layers", layers * (heads.query + heads.keyValue), MOST.heads],
     ["channels of a head", heads.dim, MOST.channels],
   ] as const
   const beyond = found.find(([, count, most]) => count > most)

@@ -5,7 +5,7 @@
  */
 import * as Rope from "../math/Rope.ts"
 import type { Transform } from "../math/Transform.ts"
-import type { Gguf, GgufMetadata, GgufTensor } from "./Family.ts"
+import { type Gguf, type GgufMetadata, type GgufTensor, MOST_LAYERS } from "./Family.ts"
 
 type Floats = Parameters<Gguf<never>["config"]>[1]
 type Shapes = Parameters<Gguf<never>["config"]>[2]
@@ -155,9 +155,6 @@ const llama3 = (theta: number, factors: Float32Array) => {
     throw new Error("rope_freqs.weight holds other factors than the scaling of Llama 3; such files are not read")
   return { rope_type: "llama3", ...settings }
 }
-
-/** Several times what the largest models have. */
-const MOST_LAYERS = 4096
 
 /** Which layers see a window only: every `period`-th sees all, where the file says nothing else. */
 export const sliding = (architecture: string, metadata: GgufMetadata, layers: number, period: number) => {

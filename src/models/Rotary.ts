@@ -7,6 +7,9 @@ import * as Rope from "../math/Rope.ts"
 
 const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 
+/** Of a head. */
+export const Part = Schema.Finite.check(Schema.isGreaterThan(0), Schema.isLessThanOrEqualTo(1))
+
 const Settings = Schema.Struct({
   rope_theta: Schema.optionalKey(Schema.Finite),
   rope_type: Schema.optionalKey(Schema.String),
@@ -15,7 +18,7 @@ const Settings = Schema.Struct({
   low_freq_factor: Schema.optionalKey(Schema.Finite),
   high_freq_factor: Schema.optionalKey(Schema.Finite),
   original_max_position_embeddings: Schema.optionalKey(Positive),
-  partial_rotary_factor: Schema.optionalKey(Schema.Finite),
+  partial_rotary_factor: Schema.optionalKey(Part),
   attention_factor: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
   beta_fast: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
   beta_slow: Schema.optionalKey(Schema.NullOr(Schema.Finite)),
@@ -29,7 +32,7 @@ const Settings = Schema.Struct({
 /** To be spread into the schema of a config. */
 export const fields = {
   rope_theta: Schema.optionalKey(Schema.Finite),
-  partial_rotary_factor: Schema.optionalKey(Schema.Finite),
+  partial_rotary_factor: Schema.optionalKey(Part),
   /** Beside the settings it goes before the one within them. */
   original_max_position_embeddings: Schema.optionalKey(Positive),
   /** The older spelling. */
@@ -78,6 +81,7 @@ export const check = Schema.makeFilter(problem)
  * of longrope are not as many as the pairs.
  */
 export const misfit = (c: Config, dim: number): string | undefined => {
+  if (dim < 2) return `rotary positions turn pairs of channels, and ${dim} of a head's are to be turned`
   if (dim % 2 === 1) return `rotary positions turn pairs of channels, and the turned head size ${dim} is odd`
   if (typeOf(c) !== "longrope") return undefined
   const settings = settingsOf(c)

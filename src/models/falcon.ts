@@ -51,6 +51,7 @@ const Config = Schema.Struct({
       : undefined
   }),
   Rotary.check,
+  Schema.makeFilter((c) => (c.alibi ? undefined : Rotary.misfit(c, heads(c).dim))),
 )
 type Config = typeof Config.Type
 

@@ -37,6 +37,7 @@ const Config = Schema.Struct({
       : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
   ),
   Rotary.check,
+  Schema.makeFilter((c) => Rotary.misfit(c, c.head_dim)),
 )
 type Config = typeof Config.Type
 

@@ -44,6 +44,7 @@ const Config = Schema.Struct({
       : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
   ),
   Rotary.check,
+  Schema.makeFilter((c) => Rotary.misfit(c, c.head_dim)),
   Schema.makeFilter((c) =>
     c.layer_types == null || c.layer_types.length === c.num_hidden_layers
       ? undefined

@@ -59,6 +59,10 @@ const Config = Schema.Struct({
       : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
   ),
   Schema.makeFilter((c) => Rotary.problem(turns(c, "full_attention")) ?? Rotary.problem(turns(c, "sliding_attention"))),
+  Schema.makeFilter(
+    (c) =>
+      Rotary.misfit(turns(c, "full_attention"), c.head_dim) ?? Rotary.misfit(turns(c, "sliding_attention"), c.head_dim),
+  ),
   Schema.makeFilter((c) =>
     c.layer_types == null || c.layer_types.length === c.num_hidden_layers
       ? undefined

@@ -31,7 +31,7 @@ const Config = Schema.Struct({
   ...Rotary.fields,
   /** The family's own spellings of rope_theta and partial_rotary_factor. */
   rotary_emb_base: Schema.optionalKey(Schema.Finite),
-  rotary_pct: Schema.optionalKey(Schema.Finite),
+  rotary_pct: Schema.optionalKey(Rotary.Part),
 }).check(
   Schema.makeFilter((c) =>
     c.hidden_size % c.num_attention_heads === 0

@@ -15,7 +15,7 @@ const Size = Schema.optionalKey(Positive)
 const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
 /** Of a convolution; published models have 4. */
-const MOST_TAPS = 256
+const MOST_TAPS = 16
 
 /** The two names each of these sizes goes by. */
 const SPELLINGS = [

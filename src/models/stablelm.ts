@@ -34,7 +34,7 @@ const Config = Schema.Struct({
   ...Rotary.fields,
   /** What layer_norm_eps and partial_rotary_factor were called in the code the first weights came with. */
   norm_eps: Schema.optionalKey(Schema.Finite),
-  rope_pct: Schema.optionalKey(Schema.Finite),
+  rope_pct: Schema.optionalKey(Rotary.Part),
 }).check(
   Schema.makeFilter((c) =>
     c.hidden_size % c.num_attention_heads === 0

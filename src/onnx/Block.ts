@@ -101,6 +101,8 @@ export class Block {
   routed: Routed | undefined = undefined
   readonly #hooks: Hooks
   readonly #prefix: string
+  /** Of the weights so far: a family may have one for each head. */
+  readonly #named = new Set<string>()
   /** `prefix` keeps the inputs of two models apart that share a graph. */
   constructor(hooks: Hooks, graph = new Graph(), prefix = "") {
     this.#hooks = hooks
@@ -109,7 +111,8 @@ export class Block {
   }
 
   weight(name: string, shape: ReadonlyArray<number>, transposed = false): Value {
-    if (!this.weights.some((weight) => weight.name === name)) this.weights.push({ name, shape, transposed })
+    if (!this.#named.has(name)) this.weights.push({ name, shape, transposed })
+    this.#named.add(name)
     return this.graph.input(this.#prefix + name, "float32", shape)
   }
 

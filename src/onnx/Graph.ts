@@ -58,6 +58,7 @@ export class Graph {
   readonly #nodes: Array<MessageInitShape<typeof NodeProtoSchema>> = []
   readonly #initializers: Array<MessageInitShape<typeof TensorProtoSchema>> = []
   readonly #constants = new Map<string, Value>()
+  readonly #entered = new Set<string>()
   readonly #prefix: string
   #count = 0
   #bodies = 0
@@ -74,7 +75,8 @@ export class Graph {
 
   input(own: string, type: ElementType, dims: ReadonlyArray<Dim>): Value {
     const name = this.#prefix + own
-    if (!this.inputs.some((port) => port.name === name)) this.inputs.push({ name, type, dims })
+    if (!this.#entered.has(name)) this.inputs.push({ name, type, dims })
+    this.#entered.add(name)
     return { name, from: undefined }
   }
 
@@ -93,7 +95,7 @@ export class Graph {
     const tensor = { name, dataType: elementTypes[type], dims: dims.map(BigInt) }
     this.#initializers.push(
       type === "float32"
-        ? { ...tensor, floatData: [...values] }
+        ? { ...tensor, floatData: values.map(Math.fround) }
         : type === "int64"
           ? { ...tensor, int64Data: values.map(BigInt) }
           : { ...tensor, int32Data: [...values] },
@@ -170,7 +172,8 @@ const attribute = (name: string, value: Attribute): MessageInitShape<typeof Attr
   if (typeof value === "number") return { name, type: Kind.INT, i: BigInt(value) }
   if (typeof value === "string") return { name, type: Kind.STRING, s: new TextEncoder().encode(value) }
   if (value instanceof Graph) return { name, type: Kind.GRAPH, g: value.toProto() }
-  if ("float" in value) return { name, type: Kind.FLOAT, f: value.float }
+  // The file has 32 bits for it.
+  if ("float" in value) return { name, type: Kind.FLOAT, f: Math.fround(value.float) }
   return { name, type: Kind.INTS, ints: value.map(BigInt) }
 }
 

@@ -1,4 +1,4 @@
-/** Decoder blocks of a small Llama with random weights, run as an evaluation runs them. */
+/** Decoder blocks with random weights, run as an evaluation runs them: of a small Llama, or of any family. */
 import * as Effect from "effect/Effect"
 import * as Forward from "../../src/compute/Forward.ts"
 import * as Batch from "../../src/compute/Batch.ts"
@@ -37,8 +37,8 @@ export const noise = (values: Float32Array, seed: bigint): void => {
 type Quantizers = Pick<Model.Model<never>, "activations" | "keyValue">
 
 /** A model whose tensors are noise in memory; tensors of one size share it. */
-export const model = (config: Config, quantizers: Quantizers): Model.Model<never> => {
-  const { catalog, shape } = Family.outline(llama, config)
+export const modelOf = <C>(family: Family.Family<C>, config: C, quantizers: Quantizers): Model.Model<never> => {
+  const { catalog, shape, transposed } = Family.outline(family, config)
   const made = new Map<number, SharedArrayBuffer>()
   const buffer = (elements: number) => {
     const known = made.get(elements)
@@ -49,17 +49,19 @@ export const model = (config: Config, quantizers: Quantizers): Model.Model<never
     return fresh
   }
   return {
-    family: llama as Family.Family<any>,
+    family: family as Family.Family<any>,
     config,
     shape,
     ...quantizers,
     recipe: (tensor) => {
-      const dims = catalog.get(tensor)!
+      const stored = catalog.get(tensor)!
+      const dims = transposed.has(tensor) ? stored.toReversed() : stored
       const data = { buffer: buffer(Slab.size(dims)) }
       return Effect.succeed({ dims, recipe: { kind: "plain", tensor, dtype: "F32", data, transforms: [] } })
     },
   }
 }
+export const model = (config: Config, quantizers: Quantizers): Model.Model<never> => modelOf(llama, config, quantizers)
 
 const grid = (bits: number) => ({ bits, symmetric: false, range: "fixed" as const })
 
@@ -81,15 +83,30 @@ export const sequences = (count: number, length: number, vocabulary: number): Re
   return Array.from({ length: count }, () => Int32Array.from({ length }, () => random.below(vocabulary)))
 }
 
-/** Floating-point operations of the linears of one block on one token, and of attention at the mean position. */
-export const operations = (config: Config, length: number) => {
-  const { shape, sites } = Family.outline(llama, config)
+/**
+ * Floating-point operations of the linears of one block on one token, and of attention at the mean position. Of its
+ * experts a token meets `met`, 1 where there are none.
+ */
+export const operationsOf = <C>(family: Family.Family<C>, config: C, length: number, met: number) => {
+  const { shape, sites } = Family.outline(family, config)
+  const count = family.experts?.count(config) ?? 0
+  const experts = Array.from({ length: count }, (_, expert) => family.experts!.prefix(expert))
+  const share = (name: string) => (experts.some((prefix) => name.startsWith(prefix)) ? met / count : 1)
   const linears = sites.filter(({ kind, layer }) => kind === "linear" && layer === 0)
-  const { dim, query } = Family.heads(shape)!
+  const { dim, query } = Family.heads(shape) ?? { dim: 0, query: 0 }
   return {
-    linears: linears.reduce((sum, { shape: [rows, columns] }) => sum + 2 * rows * columns, 0),
+    linears: linears.reduce((sum, { name, shape: [rows, columns] }) => sum + 2 * rows * columns * share(name), 0),
     attention: 2 * 2 * query * dim * ((length + 1) / 2),
   }
+}
+export const operations = (config: Config, length: number) => operationsOf(llama, config, length, 1)
+
+/** Bytes of one block's weights in float32, and of the widest moment of a block on so many tokens. */
+export const leastMemory = (config: Config, tokens: number): number => {
+  const { sites } = Family.outline(llama, config)
+  const block = sites.reduce((sum, { layer, shape }) => (layer === 0 ? sum + 4 * shape[0] * shape[1] : sum), 0)
+  // The residual stream in and out, the norm's output, and gate and up side by side.
+  return block + 4 * tokens * (3 * config.hidden_size + 2 * config.intermediate_size)
 }
 
 /** A pass over batches of sequences through all blocks, weights in memory. */

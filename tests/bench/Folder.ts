@@ -1,6 +1,6 @@
 /** A study of its own folder: a checkpoint of random weights, a text of random words, and their perplexity. */
 import { spawn } from "node:child_process"
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from "node:fs"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
 import * as Writer from "../../src/data/SafetensorsWriter.ts"
@@ -25,22 +25,56 @@ const filled = (elements: number, dtype: "F32" | "F16"): Uint8Array => {
   return bytes
 }
 
-/** One file for each block and one for the rest, so that writing never holds the model. */
-const weights = (folder: string, config: Config, dtype: "F32" | "F16"): void => {
-  const { catalog, shape } = Family.outline(llama, config)
-  const prefixes = Array.from({ length: shape.layers }, (_, layer) => llama.prefix(layer))
-  const shardOf = (tensor: string) => `${prefixes.findIndex((prefix) => tensor.startsWith(prefix)) + 1}.safetensors`
+/** A checkpoint's index; `write` makes a file of the tensors it is given. */
+const sharded = (
+  folder: string,
+  config: Config,
+  shardOf: (tensor: string) => string,
+  write: (file: string, tensors: ReadonlyArray<readonly [name: string, dims: ReadonlyArray<number>]>) => void,
+): void => {
+  const { catalog } = Family.outline(llama, config)
   const shards = Map.groupBy(catalog, ([tensor]) => shardOf(tensor))
-  for (const [file, tensors] of shards) {
+  for (const [file, tensors] of shards) write(join(folder, file), tensors)
+  const map = Object.fromEntries([...catalog.keys()].map((tensor) => [tensor, shardOf(tensor)]))
+  writeFileSync(join(folder, "model.safetensors.index.json"), JSON.stringify({ weight_map: map }))
+}
+
+/** Which file a tensor is in: one for each `layers` blocks, and one for the rest. */
+const everyLayers = (config: Config, layers: number) => {
+  const prefixes = Array.from({ length: config.num_hidden_layers }, (_, layer) => llama.prefix(layer))
+  return (tensor: string) => {
+    const layer = prefixes.findIndex((prefix) => tensor.startsWith(prefix))
+    return `${Math.floor(layer / layers) + 1}.safetensors`
+  }
+}
+
+/** One file for each block and one for the rest, so that writing never holds the model. */
+const weights = (folder: string, config: Config, dtype: "F32" | "F16"): void =>
+  sharded(folder, config, everyLayers(config, 1), (file, tensors) => {
     const held = tensors.map(([name, dims]) => {
       const elements = dims.reduce((n, d) => n * d, 1)
       return [name, { dtype, shape: dims, data: filled(elements, dtype) }] as const
     })
-    Effect.runSync(Writer.write(join(folder, file), Object.fromEntries(held)))
-  }
-  const map = Object.fromEntries([...catalog.keys()].map((tensor) => [tensor, shardOf(tensor)]))
-  writeFileSync(join(folder, "model.safetensors.index.json"), JSON.stringify({ weight_map: map }))
-}
+    Effect.runSync(Writer.write(file, Object.fromEntries(held)))
+  })
+
+/** Four blocks to a file of zeros in float16, of which the disk holds the header alone. */
+const holes = (folder: string, config: Config): void =>
+  sharded(folder, config, everyLayers(config, 4), (file, tensors) => {
+    let end = 0
+    const entries = tensors.map(([name, dims]) => {
+      const data_offsets = [end, (end += dims.reduce((n, d) => n * d, 2))]
+      return [name, { dtype: "F16", shape: dims, data_offsets }] as const
+    })
+    const json = Buffer.from(JSON.stringify(Object.fromEntries(entries)))
+    const head = Buffer.alloc(8 + Math.ceil(json.length / 8) * 8, " ")
+    head.writeBigUInt64LE(BigInt(head.length - 8))
+    json.copy(head, 8)
+    const handle = openSync(file, "w")
+    writeSync(handle, head)
+    ftruncateSync(handle, head.length + end)
+    closeSync(handle)
+  })
 
 const LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -66,16 +100,16 @@ const words = (tokens: number): string => {
   return Array.from({ length: tokens }, (_, i) => (i % 6 === 5 ? " " : LETTERS[random.below(26)])).join("")
 }
 
-/** @returns the study's file, in `folder`, which holds all that it reads */
-export const write = (
-  folder: string,
-  config: Config,
-  dtype: "F32" | "F16",
-  text: { readonly windows: number; readonly window: number },
-): string => {
+interface Text {
+  readonly windows: number
+  readonly window: number
+}
+
+/** All of a study but the weights, which `fill` puts into the checkpoint's folder. */
+const study = (folder: string, config: Config, text: Text, fill: (checkpoint: string) => void): string => {
   const checkpoint = join(folder, "checkpoint")
   mkdirSync(checkpoint)
-  weights(checkpoint, config, dtype)
+  fill(checkpoint)
   writeFileSync(join(checkpoint, "config.json"), JSON.stringify({ model_type: "llama", ...config }))
   writeFileSync(join(checkpoint, "tokenizer.json"), tokenizer())
   writeFileSync(join(folder, "words.txt"), words(text.windows * text.window))
@@ -86,10 +120,18 @@ export const write = (
     base: { use: "load", source: "dir:./checkpoint" },
     score: { use: "evaluate", model: "$base", task: "./task.yaml" },
   }
-  const study = join(folder, "study.yaml")
-  writeFileSync(study, JSON.stringify({ study: "bench", stages }))
-  return study
+  const file = join(folder, "study.yaml")
+  writeFileSync(file, JSON.stringify({ study: "bench", stages }))
+  return file
 }
+
+/** @returns the study's file, in `folder`, which holds all that it reads */
+export const write = (folder: string, config: Config, dtype: "F32" | "F16", text: Text): string =>
+  study(folder, config, text, (checkpoint) => weights(checkpoint, config, dtype))
+
+/** The same of a checkpoint of zeros that takes no room on the disk. */
+export const writeHoles = (folder: string, config: Config, text: Text): string =>
+  study(folder, config, text, (checkpoint) => holes(checkpoint, config))
 
 const main = new URL("../../src/main.ts", import.meta.url).pathname
 const peak = new URL("./children/peak.ts", import.meta.url).href

@@ -57,7 +57,7 @@ const hostile: ReadonlyArray<readonly [what: string, bytes: Uint8Array, kind: Ki
     "has a tensor without description",
     raw({ a: null }, 0),
     TensorFile.BadTensor,
-    /tensor a has the dtype undefined; known: BOOL/,
+    /tensor a has the dtype none; known: BOOL/,
   ],
   [
     "has an unknown dtype",
@@ -79,7 +79,7 @@ const hostile: ReadonlyArray<readonly [what: string, bytes: Uint8Array, kind: Ki
   ],
   ["has a size that is no integer", raw({ a: f32([1.5], 0, 6) }, 6), TensorFile.BadTensor, /shape \[1.5\]/],
   ["has a size that is text", raw({ a: f32(["1"], 0, 4) }, 4), TensorFile.BadTensor, /shape \["1"\]/],
-  ["has no shape", raw({ a: { dtype: "F32", data_offsets: [0, 4] } }, 4), TensorFile.BadTensor, /shape undefined/],
+  ["has no shape", raw({ a: { dtype: "F32", data_offsets: [0, 4] } }, 4), TensorFile.BadTensor, /shape none/],
   [
     "has one offset",
     raw({ a: { ...f32([1], 0, 4), data_offsets: [0] } }, 4),

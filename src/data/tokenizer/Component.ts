@@ -41,7 +41,7 @@ export const choose =
       ? known[type]!(config)
       : Effect.fail(
           new Malformed({
-            reason: `its ${place} is of the type ${JSON.stringify(type)}; known are ${Object.keys(known).join(", ")}`,
+            reason: `its ${place} is of the type ${Json.shown(type)}; known are ${Object.keys(known).join(", ")}`,
           }),
         )
   }

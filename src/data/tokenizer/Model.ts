@@ -24,7 +24,7 @@ const vocabularyOf = (vocab: unknown): Effect.Effect<ReadonlyMap<string, number>
   const wrong = entries.find(([, id]) => !Number.isSafeInteger(id) || (id as number) < 0 || (id as number) >= 2 ** 26)
   return wrong === undefined
     ? Effect.succeed(new Map(entries as Array<[string, number]>))
-    : malformed(`the id of ${JSON.stringify(wrong[0])} is ${JSON.stringify(wrong[1])}; expected a whole number`)
+    : malformed(`the id of ${Json.shown(wrong[0])} is ${Json.shown(wrong[1])}; expected a whole number`)
 }
 
 /** The ids of `<0x00>` to `<0xFF>`; a hole where the vocabulary lacks one. */
@@ -54,11 +54,11 @@ const mergesOf = (merges: unknown, ids: ReadonlyMap<string, number>): Effect.Eff
     const pair: unknown = typeof merge === "string" ? merge.split(" ") : merge
     const [left, right, ...more] = Array.isArray(pair) ? pair : []
     if (typeof left !== "string" || typeof right !== "string" || more.length > 0) {
-      return malformed(`merge ${rank + 1} is ${JSON.stringify(merge)}; expected two tokens`)
+      return malformed(`merge ${rank + 1} is ${Json.shown(merge)}; expected two tokens`)
     }
     const [a, b, whole] = [ids.get(left), ids.get(right), ids.get(left + right)]
     if (a === undefined || b === undefined || whole === undefined) {
-      return malformed(`merge ${rank + 1}, ${JSON.stringify(merge)}, has a part or a result that is no token`)
+      return malformed(`merge ${rank + 1}, ${Json.shown(merge)}, has a part or a result that is no token`)
     }
     ranks.set(a * base + b, rank)
     wholes.push(whole)
@@ -214,7 +214,7 @@ const unigram = Effect.fnUntraced(function* (settings: typeof Unigram.Type) {
   for (const [id, entry] of settings.vocab.entries()) {
     const [token, score] = Array.isArray(entry) ? entry : []
     if (typeof token !== "string" || typeof score !== "number") {
-      return yield* malformed(`entry ${id} of vocab is ${JSON.stringify(entry)}; expected a token and its score`)
+      return yield* malformed(`entry ${id} of vocab is ${Json.shown(entry)}; expected a token and its score`)
     }
     scores[id] = score
     ids.set(token, id)

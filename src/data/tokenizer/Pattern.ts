@@ -6,6 +6,7 @@
 import * as Library from "@huggingface/tokenizers"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { runInNewContext } from "node:vm"
 import { Malformed } from "./Component.ts"
 
 export const Pattern = Schema.Union([
@@ -18,10 +19,41 @@ export type Find = (text: string) => ReadonlyArray<readonly [start: number, end:
 
 export const find = (pattern: typeof Pattern.Type): Effect.Effect<Find, Malformed> => {
   if ("String" in pattern) return Effect.succeed(literal(pattern.String))
+  const bad = (reason: string) =>
+    new Malformed({ reason: `the pattern ${pattern.Regex.slice(0, 200)}: ${reason.slice(-200)}` })
   return Effect.try({
-    try: () => regex(rewritten(pattern.Regex)),
-    catch: (cause) => new Malformed({ reason: `the pattern ${pattern.Regex}: ${(cause as Error).message}` }),
-  })
+    try: () => rewritten(pattern.Regex),
+    catch: (cause) => bad((cause as Error).message),
+  }).pipe(
+    Effect.flatMap((expression) =>
+      runsAway(expression)
+        ? Effect.fail(bad("it takes time without end on texts of one letter repeated"))
+        : Effect.succeed(regex(expression)),
+    ),
+  )
+}
+
+/** Milliseconds; what patterns of published tokenizers take is not to be measured. */
+const PATIENCE = 1000
+
+/**
+ * JavaScript goes back over a text as often as an expression asks for it: exponentially, if the expression is bad. Tried on
+ * one letter after another, repeated, with an end that does not fit.
+ */
+const runsAway = (expression: RegExp): boolean => {
+  const letters = [...new Set([..."aA1 \n!_\u00e9\u4e2d", ...expression.source])].slice(0, 100)
+  const texts = letters.flatMap((letter) => [30, 1000].map((times) => `${letter.repeat(times)}\u0001`))
+  try {
+    runInNewContext(
+      "for (const text of texts) text.replace(expression, '')",
+      { expression, texts },
+      { timeout: PATIENCE },
+    )
+    return false
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ERR_SCRIPT_EXECUTION_TIMEOUT") return true
+    throw cause
+  }
 }
 
 /** The package's types leave out what its index exports from folders. */

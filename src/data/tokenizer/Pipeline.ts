@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { shown } from "../Json.ts"
 import { Malformed, or } from "./Component.ts"
 import { decoder } from "./Decoder.ts"
 import { model, type Model } from "./Model.ts"
@@ -46,6 +47,8 @@ const cutter = (tokens: ReadonlyArray<readonly [content: string, token: AddedTok
   if (byContent.size === 0) return (text, first) => (text === "" ? [] : [{ text, first }])
   const longestFirst = [...byContent.keys()].toSorted((a, b) => b.length - a.length)
   const expression = new RegExp(longestFirst.map(escaped).join("|"), "gu")
+  // Compiled at its first use, which may fail.
+  expression.test("")
   return (text, first) => {
     const sections: Array<Section> = []
     let end = 0
@@ -75,7 +78,7 @@ const addedTokens = Effect.fnUntraced(function* (list: unknown, model: Model) {
   for (const { content, id } of tokens) {
     const own = model.ids.get(content) ?? id
     if (own !== id || id < 0) {
-      const reason = `the added token ${JSON.stringify(content)} has the id ${id}; expected ${Math.max(own, 0)}`
+      const reason = `the added token ${shown(content)} has the id ${id}; expected ${Math.max(own, 0)}`
       return yield* new Malformed({ reason })
     }
   }
@@ -91,8 +94,15 @@ export const compile = Effect.fnUntraced(function* (json: { readonly [key: strin
   const words = yield* part("pre_tokenizer", preTokenizer)
   const decode = yield* part("decoder", decoder)
 
-  const raw = cutter(added.filter((token) => !isNormalized(token)).map((token) => [token.content, token]))
-  const normalized = cutter(added.filter(isNormalized).map((token) => [normalize(token.content), token]))
+  const [raw, normalized] = yield* Effect.try({
+    try: () =>
+      [
+        cutter(added.filter((token) => !isNormalized(token)).map((token) => [token.content, token])),
+        cutter(added.filter(isNormalized).map((token) => [normalize(token.content), token])),
+      ] as const,
+    // An expression of all of them; JavaScript has a limit for it.
+    catch: () => new Malformed({ reason: `its ${added.length} added tokens are too long to be looked for in text` }),
+  })
   const tokens = new Map<number, string>()
   for (const [token, id] of found.ids) tokens.set(id, token)
   // Python spells an added token as it looks for it.
