@@ -25,7 +25,8 @@ export const familyFile = (paths: Paths) =>
     const config = paths["config"]!
     const type = (yield* atSource(Checkpoint.readObject(config)))["model_type"]
     if (typeof type !== "string") return yield* bad(`${config}: has no model_type`)
-    return yield* Effect.mapError(Plugin.path("models", type, ["source"]), ({ reason }) =>
+    // No name is as long, and errors repeat it.
+    return yield* Effect.mapError(Plugin.path("models", type.slice(0, 100), ["source"]), ({ reason }) =>
       bad(`${config}: unknown architecture: ${reason}`),
     )
   })

@@ -96,6 +96,8 @@ export const find = (
 
 /** Far beyond any conversation, and within a second or so. */
 const MOST_STEPS = 500_000
+/** Of a range: they are made at once. */
+const MOST_NUMBERS = 10_000
 /** Of a text in UTF-16 units, of a list in elements. */
 const MOST_LENGTH = 4_000_000
 
@@ -133,7 +135,7 @@ const GLOBALS = {
   range: (start: number, stop?: number, step = 1) => {
     const [from, to] = stop === undefined ? [0, start] : [start, stop]
     const length = Math.max(0, Math.ceil((to - from) / step))
-    if (!(length <= MOST_STEPS)) throw new Error(`range(${from}, ${to}, ${step}) is too long`)
+    if (!(length <= MOST_NUMBERS)) throw new Error(`range(${from}, ${to}, ${step}) is too long`)
     return Array.from({ length }, (_, index) => from + index * step)
   },
 }

@@ -26,7 +26,7 @@ const measure = Effect.fnUntraced(function* (name: string, family: Family.Family
   const model = Blocks.modelOf(family, config, { activations: {}, keyValue: {} })
   const { layers } = model.shape
   const pass = (batches: number) => Sized.pass(model, batches)
-  const product = yield* Blocks.products(TOGETHER * LENGTH, 2048, 2)
+  const product = yield* Blocks.products(TOGETHER * LENGTH, 2048, 1)
   const [before, time, after] = yield* Blocks.race(ROUNDS, [product.pass, yield* pass(size), product.pass])
   const spent = yield* Profile.shares(Effect.flatten(pass(1)))
 
