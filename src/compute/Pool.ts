@@ -31,6 +31,8 @@ interface Job {
 interface Thread {
   readonly worker: Worker
   job: Job | undefined
+  /** Called when the job ends, where somebody waits for that. */
+  idle: (() => void) | undefined
 }
 
 export class Pool extends Context.Service<
@@ -62,12 +64,13 @@ const start = (size: number) => {
   const spawn = (): Thread => {
     // Warnings about type stripping in older Node releases would repeat for every thread.
     const worker = new Worker(new URL("./worker.ts", import.meta.url), { execArgv: ["--no-warnings"] })
-    const thread: Thread = { worker, job: undefined }
+    const thread: Thread = { worker, job: undefined, idle: undefined }
     worker.unref()
     worker.on("message", (reply: Reply) => {
       const job = thread.job!
       thread.job = undefined
       worker.unref()
+      thread.idle?.()
       job.done(
         "error" in reply
           ? Effect.fail(new WorkerError({ tag: reply.error.tag, reason: reply.error.message }))
@@ -81,6 +84,7 @@ const start = (size: number) => {
       if (at >= 0) threads.splice(at, 1)
       thread.job?.done(Effect.fail(new WorkerError({ tag: "WorkerLost", reason })))
       thread.job = undefined
+      thread.idle?.()
       if (!closed) next()
     }
     worker.on("error", (error) => lost(error instanceof Error ? error.message : String(error)))
@@ -119,7 +123,13 @@ const start = (size: number) => {
       }),
     close: async () => {
       closed = true
-      await Promise.all(threads.map((thread) => thread.worker.terminate()))
+      waiting.length = 0
+      // ONNX Runtime ends the process when its thread is taken from under it: a call under way is waited for.
+      const end = async (thread: Thread) => {
+        if (thread.job !== undefined) await new Promise<void>((resolve) => (thread.idle = resolve))
+        await thread.worker.terminate()
+      }
+      await Promise.all([...threads].map(end))
     },
   }
 }
