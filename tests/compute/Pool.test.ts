@@ -98,16 +98,16 @@ layer(Pool.layer(1), { excludeTestServices: true })("one thread", (it) => {
   )
 })
 
-it.live("closing ends the threads, and calls under way with them", () =>
+it.live("closing waits for calls under way, and starts none of those that wait", () =>
   Effect.gen(function* () {
     const shared = counter()
     let running: Fiber.Fiber<number, WorkerError> | undefined
     yield* Effect.gen(function* () {
-      running = yield* Effect.forkDetach(call<number>("slow", { counter: shared, milliseconds: 20_000 }))
+      running = yield* Effect.forkDetach(call<number>("slow", { counter: shared, milliseconds: 500 }))
       while (read(shared) === 0) yield* Effect.sleep(5)
+      yield* Effect.forkDetach(call<number>("slow", { counter: shared, milliseconds: 0 }))
     }).pipe(Effect.provide(Pool.layer(1)))
-    const exit = yield* Fiber.await(running!)
-    assert.isTrue(Exit.isFailure(exit))
-    assert.strictEqual(read(shared), 1)
+    assert.strictEqual(read(shared), 2)
+    assert.strictEqual(yield* Fiber.join(running!), 2)
   }),
 )
