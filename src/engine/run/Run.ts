@@ -107,7 +107,13 @@ export const run = Effect.fn("Run.run")(function* <R>(
 /** Everything that is wrong with what is about to be computed, in one report. */
 export const check = Effect.fnUntraced(function* <R>(plan: Plan<R>, pending: Iterable<Cell<R>>) {
   const errors = new Map<string, StudyError>()
+  let since = performance.now()
   for (const cell of pending) {
+    // Files are read and graphs drawn: the event loop gets its turn between cells.
+    if (performance.now() - since > 10) {
+      yield* Effect.yieldNow
+      since = performance.now()
+    }
     const outlined = yield* Effect.result(plan.outline(cell))
     if (Result.isFailure(outlined)) for (const error of outlined.failure.errors) errors.set(error.message, error)
   }
