@@ -3,6 +3,8 @@
  * shared storage, matrices stored the other way round, and the rearrangements of llama.cpp's converter.
  */
 
+import { gather } from "./Strided.ts"
+
 /** `rows` below are those of the matrix, [rows, columns]; a vector has one column. */
 export type Transform =
   /** A view: element (i, j, …) is at the sum of index times stride. */
@@ -83,16 +85,7 @@ const transpose = (values: Float32Array, columns: number) => {
 
 const strided = (values: Float32Array, shape: ReadonlyArray<number>, strides: ReadonlyArray<number>) => {
   const out = new Float32Array(shape.reduce((product, n) => product * n, 1))
-  const index = shape.map(() => 0)
-  let from = 0
-  for (let i = 0; i < out.length; i++) {
-    out[i] = values[from]!
-    for (let axis = shape.length - 1; axis >= 0; axis--) {
-      from += strides[axis]!
-      if (++index[axis]! < shape[axis]!) break
-      from -= index[axis]! * strides[axis]!
-      index[axis] = 0
-    }
-  }
+  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
+  gather(bytes, 4, shape, strides, new Uint8Array(out.buffer))
   return out
 }

@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url"
 import { DTYPE_BYTES } from "../../src/data/Safetensors.ts"
 import { BadFile, BadTensor, Unreadable } from "../../src/data/TensorFile.ts"
 import * as TorchFile from "../../src/data/TorchFile.ts"
+import { gather } from "../../src/math/Strided.ts"
 import * as Random from "../../src/math/Random.ts"
 import { folder } from "../support/folder.ts"
 
@@ -66,7 +67,7 @@ const sound = (entry: TorchFile.Entry, bytes: Uint8Array) => {
   assert.isAtMost(offset + length, bytes.length)
   if (strides === undefined) assert.strictEqual(length, elements * size)
   else if (elements < 1e5) {
-    TorchFile.gather(bytes.subarray(offset, offset + length), size, shape, strides, new Uint8Array(elements * size))
+    gather(bytes.subarray(offset, offset + length), size, shape, strides, new Uint8Array(elements * size))
   }
 }
 

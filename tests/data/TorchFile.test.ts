@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url"
 import * as Safetensors from "../../src/data/Safetensors.ts"
 import * as TensorFile from "../../src/data/TensorFile.ts"
 import * as TorchFile from "../../src/data/TorchFile.ts"
+import { gather } from "../../src/math/Strided.ts"
 import { folder } from "../support/folder.ts"
 
 const golden = (name: string) => fileURLToPath(new URL(`../golden/torch/${name}`, import.meta.url))
@@ -17,7 +18,7 @@ const elements = (entry: TorchFile.Entry): Buffer => {
   if (strides === undefined) return stored
   const size = Safetensors.DTYPE_BYTES[dtype]!
   const out = Buffer.alloc(shape.reduce((n, d) => n * d, size))
-  TorchFile.gather(stored, size, shape, strides, out)
+  gather(stored, size, shape, strides, out)
   return out
 }
 
@@ -629,17 +630,17 @@ describe("gathering", () => {
       it(`[${shape}] by [${strides}], ${size} bytes each`, () => {
         const expected = slow(stored, size, shape, strides)
         const out = new Uint8Array(expected.length + 1).fill(255)
-        TorchFile.gather(stored, size, shape, strides, out)
+        gather(stored, size, shape, strides, out)
         assert.deepStrictEqual([...out], [...expected, 255])
       })
     }
   }
   it("refuses what does not fit", () => {
-    const gather = (stored: number, shape: ReadonlyArray<number>, strides: ReadonlyArray<number>, out: number) => () =>
-      TorchFile.gather(new Uint8Array(stored), 2, shape, strides, new Uint8Array(out))
-    gather(10, [3], [2], 6)()
-    assert.throws(gather(9, [3], [2], 6), RangeError, "a view of shape [3] and strides [2] does not fit")
-    assert.throws(gather(10, [3], [2], 5), RangeError)
-    assert.throws(gather(10, [3], [2, 1], 6), RangeError)
+    const fit = (stored: number, shape: ReadonlyArray<number>, strides: ReadonlyArray<number>, out: number) => () =>
+      gather(new Uint8Array(stored), 2, shape, strides, new Uint8Array(out))
+    fit(10, [3], [2], 6)()
+    assert.throws(fit(9, [3], [2], 6), RangeError, "a view of shape [3] and strides [2] does not fit")
+    assert.throws(fit(10, [3], [2], 5), RangeError)
+    assert.throws(fit(10, [3], [2, 1], 6), RangeError)
   })
 })
