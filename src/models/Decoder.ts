@@ -1,6 +1,36 @@
 /** What Llama's descendants have in common: the gated feed-forward, the head, and what checkpoints carry in vain. */
-import type { Block } from "../onnx/Block.ts"
+import type { Attention, Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
+
+/**
+ * Queries, keys and values of the normed rows `a` [tokens, hidden], attention, and the product that follows it. `normed`
+ * may be a norm of every head's queries and keys; `hidden` [batch, sequence, hidden] tells which rows make a sequence.
+ */
+export const attention = (
+  b: Block,
+  { hidden_size: size }: { readonly hidden_size: number },
+  a: Value,
+  hidden: Value,
+  options: Attention & {
+    /** Of queries, keys and values, and of what follows; the same unless `output` says otherwise. */
+    readonly bias: boolean
+    readonly output?: { readonly bias: boolean }
+    readonly normed?: (site: string, rows: Value) => Value
+  },
+): Value => {
+  const { bias, normed = (_site, rows) => rows, output = { bias }, ...rest } = options
+  const { dim, keyValue, query } = rest.heads
+  const project = (name: string, count: number) => b.linear(`self_attn.${name}_proj`, [count * dim, size], a, { bias })
+  const [q, k, v] = [project("q", query), project("k", keyValue), project("v", keyValue)]
+  const sequences = (x: Value, count: number) => b.unflatten(x, count * dim, hidden)
+  const mixed = b.attention(
+    sequences(normed("self_attn.q_norm", q), query),
+    sequences(normed("self_attn.k_norm", k), keyValue),
+    sequences(v, keyValue),
+    rest,
+  )
+  return b.linear("self_attn.o_proj", [size, query * dim], b.flatten(mixed, query * dim), output)
+}
 
 interface Sizes {
   readonly hidden_size: number

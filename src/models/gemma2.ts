@@ -75,27 +75,16 @@ export default Family.make<Config>({
     b.scale(b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens), Math.sqrt(c.hidden_size)),
 
   block: (b, c, hidden, layer) => {
-    const { dim, keyValue, query } = heads(c)
-    const attention = { bias: c.attention_bias }
-
     const x = b.flatten(hidden, c.hidden_size)
     const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x, 1)
-    const q = b.linear("self_attn.q_proj", [query * dim, c.hidden_size], a, attention)
-    const k = b.linear("self_attn.k_proj", [keyValue * dim, c.hidden_size], a, attention)
-    const v = b.linear("self_attn.v_proj", [keyValue * dim, c.hidden_size], a, attention)
-    const mixed = b.attention(
-      b.unflatten(q, query * dim, hidden),
-      b.unflatten(k, keyValue * dim, hidden),
-      b.unflatten(v, keyValue * dim, hidden),
-      {
-        heads: heads(c),
-        rotary: {},
-        scale: 1 / Math.sqrt(c.query_pre_attn_scalar),
-        ...(slides(c, layer) && c.sliding_window !== null && { window: c.sliding_window }),
-        ...(c.attn_logit_softcapping !== null && { softcap: c.attn_logit_softcapping }),
-      },
-    )
-    const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), attention)
+    const o = Decoder.attention(b, c, a, hidden, {
+      heads: heads(c),
+      rotary: {},
+      scale: 1 / Math.sqrt(c.query_pre_attn_scalar),
+      ...(slides(c, layer) && c.sliding_window !== null && { window: c.sliding_window }),
+      ...(c.attn_logit_softcapping !== null && { softcap: c.attn_logit_softcapping }),
+      bias: c.attention_bias,
+    })
     const h = b.add(x, b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, o, 1))
 
     const m = b.rmsNorm("pre_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, h, 1)

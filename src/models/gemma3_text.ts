@@ -112,29 +112,21 @@ export default Family.make<Config>({
     b.scale(b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens), Math.sqrt(c.hidden_size)),
 
   block: (b, c, hidden, layer) => {
-    const { dim, keyValue, query } = heads(c)
-    const attention = { bias: c.attention_bias }
+    const { dim } = heads(c)
+    /** Of each head's channels. */
+    const normed = (site: string, rows: Value) => b.rmsNorm(site, dim, c.rms_norm_eps, b.flatten(rows, dim), 1)
 
     const x = b.flatten(hidden, c.hidden_size)
     const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x, 1)
-    const q = b.linear("self_attn.q_proj", [query * dim, c.hidden_size], a, attention)
-    const k = b.linear("self_attn.k_proj", [keyValue * dim, c.hidden_size], a, attention)
-    const v = b.linear("self_attn.v_proj", [keyValue * dim, c.hidden_size], a, attention)
-    const normed = (site: string, x: Value, count: number) =>
-      b.unflatten(b.rmsNorm(site, dim, c.rms_norm_eps, b.flatten(x, dim), 1), count * dim, hidden)
     const sliding = kindOf(c, layer) === "sliding_attention"
-    const mixed = b.attention(
-      normed("self_attn.q_norm", q, query),
-      normed("self_attn.k_norm", k, keyValue),
-      b.unflatten(v, keyValue * dim, hidden),
-      {
-        heads: heads(c),
-        rotary: sliding ? { tables: ["cos.sliding", "sin.sliding"] } : {},
-        scale: 1 / Math.sqrt(c.query_pre_attn_scalar),
-        ...(sliding && c.sliding_window !== null && { window: c.sliding_window }),
-      },
-    )
-    const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), attention)
+    const o = Decoder.attention(b, c, a, hidden, {
+      heads: heads(c),
+      rotary: sliding ? { tables: ["cos.sliding", "sin.sliding"] } : {},
+      scale: 1 / Math.sqrt(c.query_pre_attn_scalar),
+      ...(sliding && c.sliding_window !== null && { window: c.sliding_window }),
+      bias: c.attention_bias,
+      normed,
+    })
     const h = b.add(x, b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, o, 1))
 
     const m = b.rmsNorm("pre_feedforward_layernorm", c.hidden_size, c.rms_norm_eps, h, 1)

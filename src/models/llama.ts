@@ -79,21 +79,9 @@ export default Family.make<Config>({
   embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
 
   block: (b, c, hidden) => {
-    const { dim, keyValue, query } = heads(c)
-    const attention = { bias: c.attention_bias }
-
     const x = b.flatten(hidden, c.hidden_size)
     const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x)
-    const q = b.linear("self_attn.q_proj", [query * dim, c.hidden_size], a, attention)
-    const k = b.linear("self_attn.k_proj", [keyValue * dim, c.hidden_size], a, attention)
-    const v = b.linear("self_attn.v_proj", [keyValue * dim, c.hidden_size], a, attention)
-    const mixed = b.attention(
-      b.unflatten(q, query * dim, hidden),
-      b.unflatten(k, keyValue * dim, hidden),
-      b.unflatten(v, keyValue * dim, hidden),
-      { heads: { query, keyValue, dim }, rotary: {} },
-    )
-    const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), attention)
+    const o = Decoder.attention(b, c, a, hidden, { heads: heads(c), rotary: {}, bias: c.attention_bias })
     const h = b.add(x, o)
 
     const m = b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, h)

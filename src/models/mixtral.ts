@@ -76,19 +76,14 @@ export default Family.make<Config>({
 
   block: (b, c, hidden) => {
     const { graph } = b
-    const { dim, keyValue, query } = heads(c)
     const x = b.flatten(hidden, c.hidden_size)
     const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x)
-    const q = b.linear("self_attn.q_proj", [query * dim, c.hidden_size], a, plain)
-    const k = b.linear("self_attn.k_proj", [keyValue * dim, c.hidden_size], a, plain)
-    const v = b.linear("self_attn.v_proj", [keyValue * dim, c.hidden_size], a, plain)
-    const mixed = b.attention(
-      b.unflatten(q, query * dim, hidden),
-      b.unflatten(k, keyValue * dim, hidden),
-      b.unflatten(v, keyValue * dim, hidden),
-      { heads: heads(c), rotary: {}, ...(c.sliding_window !== null && { window: c.sliding_window }) },
-    )
-    const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), plain)
+    const o = Decoder.attention(b, c, a, hidden, {
+      heads: heads(c),
+      rotary: {},
+      ...(c.sliding_window !== null && { window: c.sliding_window }),
+      bias: false,
+    })
     const h = b.add(x, o)
 
     const m = b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, h)

@@ -85,25 +85,20 @@ export default Family.make<Config>({
   embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
 
   block: (b, c, hidden, layer) => {
-    const { dim, keyValue, query } = heads(c)
+    const { dim } = heads(c)
     const seen = window(c, layer)
-    const attention = { bias: c.attention_bias }
-    /** Of each head's channels, [tokens, count x dim] -> [batch, sequence, count x dim]. */
-    const normed = (site: string, y: Value, count: number) =>
-      b.unflatten(b.rmsNorm(site, dim, c.rms_norm_eps, b.flatten(y, dim)), count * dim, hidden)
+    /** Of each head's channels. */
+    const normed = (site: string, rows: Value) => b.rmsNorm(site, dim, c.rms_norm_eps, b.flatten(rows, dim))
 
     const x = b.flatten(hidden, c.hidden_size)
     const a = b.rmsNorm("input_layernorm", c.hidden_size, c.rms_norm_eps, x)
-    const q = b.linear("self_attn.q_proj", [query * dim, c.hidden_size], a, attention)
-    const k = b.linear("self_attn.k_proj", [keyValue * dim, c.hidden_size], a, attention)
-    const v = b.linear("self_attn.v_proj", [keyValue * dim, c.hidden_size], a, attention)
-    const mixed = b.attention(
-      normed("self_attn.q_norm", q, query),
-      normed("self_attn.k_norm", k, keyValue),
-      b.unflatten(v, keyValue * dim, hidden),
-      { heads: heads(c), rotary: {}, ...(seen !== undefined && { window: seen }) },
-    )
-    const o = b.linear("self_attn.o_proj", [c.hidden_size, query * dim], b.flatten(mixed, query * dim), attention)
+    const o = Decoder.attention(b, c, a, hidden, {
+      heads: heads(c),
+      rotary: {},
+      ...(seen !== undefined && { window: seen }),
+      bias: c.attention_bias,
+      normed,
+    })
     const h = b.add(x, o)
 
     const m = b.rmsNorm("post_attention_layernorm", c.hidden_size, c.rms_norm_eps, h)
