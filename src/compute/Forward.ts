@@ -177,10 +177,17 @@ const through = <E>(
     }
   })
 
-/** Right-padded token rows of a batch. Padding repeats token 0: nothing sees it. */
-const rowsOf = (batch: Batch, sequences: ReadonlyArray<Int32Array>): Int32Array => {
-  const rows = new Int32Array(batch.items.length * batch.width)
-  batch.items.forEach((item, i) => rows.set(sequences[item]!, i * batch.width))
+/**
+ * Right-padded token rows of a batch. Nothing sees padding but with weight 0; it repeats the sequence's last token, lest
+ * what is not finite in another token's embedding enters as 0 x NaN.
+ */
+const rowsOf = ({ items, width }: Batch, sequences: ReadonlyArray<Int32Array>): Int32Array => {
+  const rows = new Int32Array(items.length * width)
+  items.forEach((item, i) => {
+    const tokens = sequences[item]!
+    rows.fill(tokens.at(-1)!, i * width, (i + 1) * width)
+    rows.set(tokens, i * width)
+  })
   return rows
 }
 

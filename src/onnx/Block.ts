@@ -6,6 +6,7 @@
  * because `Gemm` with a transposed weight as graph input is the fastest product ONNX Runtime has on a CPU.
  */
 import { Graph, type Value } from "./Graph.ts"
+import * as Softcap from "./Softcap.ts"
 
 /** A weight that enters the graph as an input. The catalog of a checkpoint is the list of these. */
 export interface Weight {
@@ -322,9 +323,10 @@ export class Block {
    * with those of this call, which leave as `key` and `value` [batch, sequence, keyValue x dim]: the caller appends them
    * to what is past.
    */
-  attention(q: Value, k: Value, v: Value, { alibi, heads, rotary, scale, softcap, window }: Attention): Value {
+  attention(q: Value, k: Value, v: Value, { heads, rotary, ...rest }: Attention): Value {
     const { graph } = this
     const { dim, keyValue, query } = heads
+    const { alibi, scale = 1 / Math.sqrt(dim), softcap, window } = rest
     const turn = (x: Value, count: number) => (rotary === undefined ? x : this.rotate(x, count, dim, rotary))
     const turned = turn(this.#hooks.keys(this, k, heads, "before-rope"), keyValue)
     const key = this.#hooks.keys(this, turned, heads, "after-rope")
@@ -334,11 +336,12 @@ export class Block {
     const freshKey = this.#pad(key, keyValue, dim, padded)
     const freshValue = this.#pad(value, keyValue, dim, padded)
     const turnedQuery = this.#pad(turn(q, query), query, dim, padded)
+    const pastKey = graph.input("pastKey", "float32", cache)
     const inputs = [
       turnedQuery,
       freshKey,
       freshValue,
-      graph.input("pastKey", "float32", cache),
+      pastKey,
       graph.input("pastValue", "float32", cache),
       graph.input("lengths", "int32", ["batch"]),
       graph.input("total", "int32", []),
@@ -346,7 +349,7 @@ export class Block {
     const attributes = {
       num_heads: query,
       kv_num_heads: keyValue,
-      scale: { float: scale ?? 1 / Math.sqrt(dim) },
+      scale: { float: scale },
       ...(window !== undefined && { local_window_size: window }),
       ...(softcap !== undefined && { softcap: { float: softcap } }),
     }
@@ -355,11 +358,31 @@ export class Block {
       alibi === undefined
         ? inputs
         : [...inputs, undefined, undefined, undefined, this.#alibi(alibi, query, turnedQuery)]
-    const [out] = graph.ops("GroupQueryAttention", biased, 3, attributes)
+    const general = (graph: Graph) => graph.ops("GroupQueryAttention", biased, 3, attributes)[0]!
+    const wide = { query, keyValue, dim: padded }
+    const out =
+      softcap === undefined
+        ? general(graph)
+        : this.#unlessEmpty(pastKey, general, (body) =>
+            Softcap.attention(body, turnedQuery, freshKey, freshValue, { heads: wide, scale, softcap, window }),
+          )
     const fresh = ["batch", "sequence", keyValue * padded]
     graph.output("key", freshKey, "float32", fresh)
     graph.output("value", freshValue, "float32", fresh)
-    return this.#unpad(out!, query, dim, padded)
+    return this.#unpad(out, query, dim, padded)
+  }
+
+  /** `otherwise` where the cache has no room, as in the pass over a prompt, else `general`: [batch, sequence, columns]. */
+  #unlessEmpty(cache: Value, general: (body: Graph) => Value, otherwise: (body: Graph) => Value): Value {
+    const { graph } = this
+    const branch = (draw: (body: Graph) => Value) => {
+      const body = graph.body()
+      body.output("out", draw(body), "float32", ["batch", "sequence", "columns"])
+      return body
+    }
+    const capacity = graph.op("Squeeze", [graph.op("Shape", [cache], { start: 2, end: 3 })])
+    const some = graph.op("Cast", [capacity], { to: BOOL })
+    return graph.op("If", [some], { then_branch: branch(general), else_branch: branch(otherwise) })
   }
 
   /** The rows of the table up to the last key, for every token of `queries` alike: [1, heads, sequence, total]. */
@@ -391,6 +414,9 @@ export class Block {
     return graph.op("Reshape", [narrow, graph.ints(0, 0, count * dim)])
   }
 }
+
+/** ONNX's number for the type. */
+const BOOL = 9
 
 /** `GroupQueryAttention` takes head sizes that are multiples of 8. */
 export const paddedDim = (dim: number) => Math.ceil(dim / 8) * 8

@@ -50,7 +50,7 @@ export interface Port {
  */
 export type Attribute = number | { readonly float: number } | ReadonlyArray<number> | string | Graph
 
-const CONTRIB = new Set(["GroupQueryAttention", "QuickGelu"])
+const CONTRIB = new Set(["FusedMatMul", "GroupQueryAttention", "QuickGelu"])
 
 export class Graph {
   readonly inputs: Array<Port> = []
