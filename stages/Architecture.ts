@@ -1,6 +1,8 @@
 /** From a checkpoint's files to the family that runs it and everything that follows from its config alone. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { readFileSync } from "node:fs"
+import * as ChatTemplate from "../src/data/ChatTemplate.ts"
 import * as Checkpoint from "../src/data/Checkpoint.ts"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Family from "../src/models/Family.ts"
@@ -13,7 +15,10 @@ export const atSource = <A, R>(
 ): Effect.Effect<A, Problem, R> =>
   Effect.mapError(effect, ({ message }) => new Problem({ path: ["source"], reason: message }))
 
-/** Absolute paths by slot: `gguf` alone; or `config`, `index` or `weights`, and `tokenizer.<role>`. */
+/**
+ * Absolute paths by slot: `gguf`; or `config`, `index` or `weights`, `tokenizer.<role>`, and `generation` where there is
+ * one. `chatTemplate` is the study's, or else the checkpoint's file.
+ */
 export type Paths = { readonly [slot: string]: string }
 
 const bad = (reason: string) => new Problem({ path: ["source"], reason })
@@ -57,3 +62,25 @@ export const describe = (paths: Paths) =>
     const weights = (paths["index"] ?? paths["weights"])!
     return { ...described, weights, catalog: yield* atSource(Checkpoint.catalog(weights)) }
   })
+
+/** Chat templates by name: the study's or the checkpoint's file, or else what the checkpoint declares, or its family. */
+export const templates = <C>(paths: Paths, family: Family.Family<C>, config: C) =>
+  Effect.gen(function* () {
+    const { chatTemplate: file, gguf, "tokenizer.config": tokenizer } = paths
+    if (file !== undefined) {
+      const text = yield* Effect.try({
+        try: () => new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file)),
+        catch: (cause) => bad(`${file}: ${(cause as Error).message}`),
+      })
+      return { default: text }
+    }
+    const own =
+      gguf !== undefined ? yield* Gguf.chatTemplates(gguf) : tokenizer !== undefined ? yield* declaredIn(tokenizer) : {}
+    const familys = family.chatTemplate?.(config)
+    return Object.keys(own).length > 0 || familys === undefined ? own : { default: familys }
+  })
+
+const declaredIn = Effect.fnUntraced(function* (file: string) {
+  const { chat_template } = yield* atSource(Checkpoint.readObject(file))
+  return yield* Effect.mapError(ChatTemplate.declared(chat_template), ({ message }) => bad(`${file}: ${message}`))
+})

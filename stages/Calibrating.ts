@@ -42,7 +42,7 @@ export const calibrate = Effect.fnUntraced(function* (
   if (params.bos && runtime.lead.length === 0) {
     return yield* new StageFailure({ reason: "the model has no BOS token; set bos: false" })
   }
-  const tokens = yield* runtime.encode([texts.join("\n\n")])
+  const tokens = yield* runtime.encode([texts.join("\n\n")], false)
   const sequences = yield* sample(tokens[0]!, params, params.bos ? runtime.lead : [], context.seed, path)
   const total = sequences.length * params.length
   const sites = yield* Runtime.worked(

@@ -63,7 +63,8 @@ export const evaluate = Effect.fnUntraced(function* (
   return value
 })
 
-const overriding = ({ max_tokens, temperature, top_k, top_p }: Overrides) => ({
+const overriding = ({ chat, max_tokens, temperature, top_k, top_p }: Overrides) => ({
+  ...(chat !== undefined && { chat }),
   ...(max_tokens !== undefined && { max_tokens }),
   ...(temperature !== undefined && { temperature }),
   ...(top_k !== undefined && { top_k }),
@@ -186,19 +187,26 @@ const subject = (
       return concatenate(parts)
     })
 
-  const continuations = (runtime: Runtime.Runtime, prompts: ReadonlyArray<string>, options: Scorer.GenerateOptions) =>
+  const continuations = (
+    runtime: Runtime.Runtime,
+    prompts: ReadonlyArray<string>,
+    rendered: boolean,
+    options: Scorer.GenerateOptions,
+  ) =>
     Effect.gen(function* () {
       const { maxTokens, sampling, stop } = options
       const seed = sampling.temperature === 0 ? 0n : context.seed
       const preimage = {
         model: runtime.identity,
         prompts: createHash("sha256").update(JSON.stringify(prompts)).digest("hex"),
+        rendered,
         options: { maxTokens, sampling: { ...sampling }, stop: [...stop], seed: String(seed) },
       }
       const compute = Effect.gen(function* () {
-        const encoded = yield* runtime.encode(prompts)
+        const encoded = yield* runtime.encode(prompts, rendered)
+        const lead = rendered ? [] : runtime.lead
         const begun = encoded.map((tokens, i) => ({
-          tokens: Int32Array.from([...runtime.lead, ...tokens]),
+          tokens: Int32Array.from([...lead, ...tokens]),
           seed: seed + BigInt(i) * 0x2545_f491_4f6c_dd1dn,
         }))
         yield* checkTokens(
@@ -232,13 +240,24 @@ const subject = (
   return {
     lead: own.lead,
     encode: own.encode,
+    render: (conversations, others, template) =>
+      Effect.gen(function* () {
+        return {
+          own: yield* own.render(conversations, template),
+          reference: other && others ? yield* other.render(others, template) : undefined,
+          rendered: true,
+        }
+      }),
     hasReference: other !== undefined,
     score,
     generate: (prompts, options) =>
       Effect.gen(function* () {
         return {
-          own: yield* continuations(own, prompts.own, options),
-          reference: other && prompts.reference ? yield* continuations(other, prompts.reference, options) : undefined,
+          own: yield* continuations(own, prompts.own, prompts.rendered, options),
+          reference:
+            other && prompts.reference
+              ? yield* continuations(other, prompts.reference, prompts.rendered, options)
+              : undefined,
         }
       }),
   }

@@ -93,6 +93,25 @@ const named = Effect.fnUntraced(function* (
   return entries as Checkpoint.Catalog
 })
 
+/** `tokenizer.chat_template`, and those with a name of their own: `tokenizer.chat_template.<name>`. */
+export const chatTemplates = Effect.fnUntraced(function* (path: string) {
+  const { metadata } = yield* read(path)
+  const templates = [...metadata].flatMap(([key, value]) => {
+    const found = /^tokenizer\.chat_template(?:\.(.+))?$/.exec(key)
+    return found !== null && typeof value === "string" ? [[found[1] ?? "default", value] as const] : []
+  })
+  return Object.fromEntries(templates)
+})
+
+/** What generation_config.json would say: the tokens that end a text, a turn, or a message. */
+export const generation = Effect.fnUntraced(function* (path: string) {
+  const { metadata } = yield* read(path)
+  const ids = ["eos", "eot", "eom"].map((name) => metadata.get(`tokenizer.ggml.${name}_token_id`))
+  // All bits set: there is none.
+  const known = [...new Set(ids.filter((id) => typeof id === "number" && id !== 2 ** 32 - 1))]
+  return known.length === 0 ? {} : { eos_token_id: known }
+})
+
 /** tokenizer.json and tokenizer_config.json, made from the file. */
 export const tokenizer = Effect.fnUntraced(function* (path: string) {
   const { metadata } = yield* GgufFile.read(path)

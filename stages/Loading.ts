@@ -9,7 +9,7 @@ import { StageFailure } from "../src/engine/Problem.ts"
 import type { Blob } from "../src/engine/Artifact.ts"
 import type { Context } from "../src/engine/Stage.ts"
 import { failing } from "./Failing.ts"
-import { describe, type Paths } from "./Architecture.ts"
+import { describe, type Paths, templates } from "./Architecture.ts"
 import * as Gguf from "./Gguf.ts"
 import type * as Model from "./Model.ts"
 
@@ -64,7 +64,14 @@ export const load = Effect.fnUntraced(function* (context: Context) {
     within: { file: digest, offset: 0 },
   })
   const files = yield* tokenizerFiles(paths)
-  const tokenizer = yield* failing(Tokenizer.make(files, tokensOf(object, outline.shape.vocabulary)))
+  const generation =
+    paths["gguf"] !== undefined
+      ? yield* failing(Gguf.generation(paths["gguf"]))
+      : paths["generation"] === undefined
+        ? {}
+        : yield* failing(Checkpoint.readObject(paths["generation"]))
+  const tokens = tokensOf(object, generation, outline.shape.vocabulary)
+  const tokenizer = yield* failing(Tokenizer.make(files, tokens))
   const kept: { [role in Checkpoint.TokenizerRole]?: Blob } = {}
   for (const role of Checkpoint.TOKENIZER_ROLES) {
     const source = sources[`tokenizer.${role}`]
@@ -76,6 +83,7 @@ export const load = Effect.fnUntraced(function* (context: Context) {
     code: { [`models/${name}`]: yield* context.fingerprint(file) },
     config: (yield* failing(Schema.encodeUnknownEffect(family.config)(decoded))) as Model.Value["config"],
     tokenizer: { files: kept, bos: tokenizer.bos, eos: [...tokenizer.eos], prefix: [...tokenizer.prefix] },
+    chat: { templates: yield* failing(templates(paths, family, decoded)), special: tokenizer.special },
     tensors: Object.fromEntries(tensors),
     activations: {},
     kv: {},
@@ -95,9 +103,15 @@ const tokenizerFiles = (paths: Paths): Effect.Effect<Tokenizer.Files, StageFailu
     ) as Tokenizer.Files
   })
 
-/** What config.json says of its tokens, where it says it in the usual way. */
-const tokensOf = (config: { readonly [key: string]: unknown }, vocabulary: number): Tokenizer.ModelTokens => {
-  const { bos_token_id: bos, eos_token_id: eos } = config
+type Fields = { readonly [key: string]: unknown }
+
+/**
+ * What config.json says of its tokens, where it says it in the usual way. What ends a text, generation_config.json knows
+ * better: models tuned on conversations end a turn with a token of its own.
+ */
+const tokensOf = (config: Fields, generation: Fields, vocabulary: number): Tokenizer.ModelTokens => {
+  const { bos_token_id: bos } = config
+  const eos = generation["eos_token_id"] ?? config["eos_token_id"]
   const isId = (u: unknown): u is number => typeof u === "number" && Number.isInteger(u) && u >= 0
   return {
     vocab_size: vocabulary,

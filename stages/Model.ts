@@ -74,6 +74,11 @@ export const Value = Schema.Struct({
     /** Further ids with which every sequence of the model begins. */
     prefix: Schema.Array(Schema.Int),
   }),
+  /** How conversations are written: templates by name, and the special tokens that they may print. */
+  chat: Schema.Struct({
+    templates: Schema.Record(Schema.String, Schema.String),
+    special: Schema.Record(Schema.String, Schema.String),
+  }),
   tensors: Schema.Record(Schema.String, Tensor),
   activations: Placed,
   kv: Placed,
@@ -86,6 +91,8 @@ export type Value = typeof Value.Type
 export interface Outline {
   readonly family: string
   readonly outline: FamilyOutline
+  /** Chat templates by name. */
+  readonly templates: { readonly [name: string]: string }
 }
 
 export const Model = Artifact.make<"model", Value, Outline>("model", Value)

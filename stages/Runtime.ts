@@ -6,15 +6,20 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { Model as Runnable } from "../src/compute/Model.ts"
 import { Pool, WorkerError } from "../src/compute/Pool.ts"
+import type * as Render from "../src/compute/Render.ts"
 import type * as Tokenize from "../src/compute/Tokenize.ts"
+import * as ChatTemplate from "../src/data/ChatTemplate.ts"
 import type { Blob } from "../src/engine/Artifact.ts"
 import * as Key from "../src/engine/plan/Key.ts"
 import { type BlobLost, StageFailure } from "../src/engine/Problem.ts"
 import type { Context } from "../src/engine/Stage.ts"
 import * as Family from "../src/models/Family.ts"
 import { ActivationQuantizer, KvQuantizer, StateQuantizer } from "../src/methods/Method.ts"
+import { failing } from "./Failing.ts"
 import type * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
+
+const RENDER = new URL("../src/compute/Render.ts", import.meta.url)
 
 export type Failure = BlobLost | StageFailure
 
@@ -25,7 +30,16 @@ export interface Runtime {
   /** What a sequence begins with: the tokenizer's prefix, or else BOS where there is one. */
   readonly lead: ReadonlyArray<number>
   readonly eos: ReadonlyArray<number>
-  readonly encode: (texts: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Int32Array>, StageFailure, Pool>
+  /** `rendered`: texts of a chat template, whose commands and special tokens are meant. */
+  readonly encode: (
+    texts: ReadonlyArray<string>,
+    rendered: boolean,
+  ) => Effect.Effect<ReadonlyArray<Int32Array>, StageFailure, Pool>
+  /** Conversations as the texts that the model continues, by the template of that name. */
+  readonly render: (
+    conversations: ReadonlyArray<ReadonlyArray<ChatTemplate.Message>>,
+    template: string | undefined,
+  ) => Effect.Effect<ReadonlyArray<string>, StageFailure, Pool>
   readonly decode: (
     sequences: ReadonlyArray<ReadonlyArray<number>>,
   ) => Effect.Effect<ReadonlyArray<string>, StageFailure, Pool>
@@ -96,7 +110,8 @@ export const open = Effect.fnUntraced(function* (value: Model.Value, context: Co
     model: { vocab_size: shape.vocabulary, bos_token_id: tokenizer.bos, eos_token_id: [...tokenizer.eos] },
   }
   const module = new URL("../src/compute/Tokenize.ts", import.meta.url)
-  const { coverage: _, ...deciding } = value
+  // Templates make prompts, which are told apart by their own text.
+  const { chat, coverage: _, ...deciding } = value
   const runtime: Runtime = {
     identity: Key.sha256(Key.canonical(deciding)),
     model: {
@@ -110,7 +125,14 @@ export const open = Effect.fnUntraced(function* (value: Model.Value, context: Co
     },
     lead: tokenizer.prefix.length > 0 ? tokenizer.prefix : tokenizer.bos === null ? [] : [tokenizer.bos],
     eos: tokenizer.eos,
-    encode: (texts) => worked(pool.call<ReadonlyArray<Int32Array>>(module, "encode", { files, texts })),
+    encode: (texts, rendered) =>
+      worked(pool.call<ReadonlyArray<Int32Array>>(module, "encode", { files, texts, rendered })),
+    render: (conversations, name) =>
+      Effect.gen(function* () {
+        const template = yield* failing(ChatTemplate.pick(chat.templates, name))
+        const argument: Render.Argument = { template, special: chat.special, conversations }
+        return yield* worked(pool.call<ReadonlyArray<string>>(RENDER, "render", argument))
+      }),
     decode: (sequences) => worked(pool.call<ReadonlyArray<string>>(module, "decode", { files, sequences })),
   }
   return runtime

@@ -1,8 +1,10 @@
 /** `use: evaluate`: a model's scores on a task and, given a reference model, how far it is from the reference. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as ChatTemplate from "../src/data/ChatTemplate.ts"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Stage from "../src/engine/Stage.ts"
+import * as Chat from "../src/tasks/Chat.ts"
 import * as Scorer from "../src/tasks/Scorer.ts"
 import * as Task from "../src/tasks/Task.ts"
 import * as Data from "./Data.ts"
@@ -20,8 +22,14 @@ const scorerFile = (file: string) =>
     return yield* Plugin.path("tasks", kind, ["task"], ".ts")
   })
 
-/** Generation settings that a study may sweep; each replaces the task's own. */
+/** Settings that a study may sweep; each replaces the task's own. */
 const overrides = {
+  chat: Schema.optionalKey(
+    Chat.Setting.annotate({
+      description:
+        "Ask in the model's chat template: true, or { system: …, template: … }. Else prompts stand as they are.",
+    }),
+  ),
   temperature: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))),
   top_k: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))),
   top_p: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))),
@@ -71,7 +79,7 @@ export default Stage.make({
       const task = yield* atTask(Task.readTask(sources["task"]!, scorer))
       for (const name of Object.keys(overrides) as Array<keyof Overrides>) {
         if (params[name] !== undefined && !(name in scorer.fields)) {
-          const reason = `'${name}' is for tasks that generate; ${params.task} is of kind ${task.kind}`
+          const reason = `'${name}' is for tasks that ${name === "chat" ? "have prompts" : "generate"}; ${params.task} is of kind ${task.kind}`
           return yield* new Problem({ path: [name], reason })
         }
       }
@@ -84,6 +92,18 @@ export default Stage.make({
       if (reference && reference.outline.shape.vocabulary !== vocabulary) {
         const reason = `the reference has ${reference.outline.shape.vocabulary} tokens, the model ${vocabulary}; they cannot be compared token by token`
         return yield* new Problem({ path: ["reference"], reason })
+      }
+      const chat: Chat.Setting = params.chat ?? ("chat" in task ? (task.chat as Chat.Setting) : false)
+      if (chat !== false) {
+        const name = typeof chat === "object" ? chat.template : undefined
+        for (const { templates } of reference ? [model, reference] : [model])
+          yield* ChatTemplate.pick(templates, name).pipe(
+            Effect.flatMap(ChatTemplate.check),
+            Effect.mapError(({ message }) => {
+              const reason = `${params.task} asks in the model's chat template, and ${message}; load takes one as chat_template: ./file.jinja`
+              return new Problem({ path: [params.chat === undefined ? "task" : "chat"], reason })
+            }),
+          )
       }
       return { task: params.task }
     }),

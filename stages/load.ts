@@ -4,7 +4,7 @@ import * as Schema from "effect/Schema"
 import * as Checkpoint from "../src/data/Checkpoint.ts"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Stage from "../src/engine/Stage.ts"
-import { atSource, describe, familyFile } from "./Architecture.ts"
+import { atSource, describe, familyFile, templates } from "./Architecture.ts"
 import * as Model from "./Model.ts"
 
 const SOURCE =
@@ -16,18 +16,31 @@ export default Stage.make({
   needs: {},
   params: {
     source: Schema.NonEmptyString.annotate({ description: `Where the checkpoint is: ${SOURCE}.` }),
+    chat_template: Schema.optionalKey(
+      Schema.NonEmptyString.annotate({
+        description: "A file with the chat template (Jinja) to use instead of the checkpoint's: ./vicuna.jinja.",
+      }),
+    ),
   },
   hints: {},
   gives: Model.Model,
-  sources: ({ source }, locate) =>
+  sources: ({ chat_template, source }, locate) =>
     Effect.gen(function* () {
+      const template =
+        chat_template === undefined
+          ? undefined
+          : yield* Effect.mapError(
+              locate.resolve(`file:${chat_template}`),
+              ({ reason }) => new Problem({ path: ["chat_template"], reason }),
+            )
+      const given = template === undefined ? {} : { chatTemplate: template }
       const at = <A>(effect: Effect.Effect<A, { readonly reason: string }>) =>
         Effect.mapError(effect, ({ reason }) => new Problem({ path: ["source"], reason }))
       const [, gguf] = /^gguf:(.*)$/.exec(source) ?? []
-      if (gguf !== undefined) return { gguf: yield* at(locate.resolve(`file:${gguf}`)) }
+      if (gguf !== undefined) return { ...given, gguf: yield* at(locate.resolve(`file:${gguf}`)) }
       const remote = source.startsWith("hub:") ? yield* at(locate.remote(source, {})) : undefined
       const stored = [...(remote ?? [])].find(([name]) => name.endsWith(".gguf"))
-      if (stored !== undefined) return { gguf: stored[1] }
+      if (stored !== undefined) return { ...given, gguf: stored[1] }
       if (remote === undefined && !/^(bundled|dir):/.test(source)) {
         return yield* new Problem({ path: ["source"], reason: `'${source}' names no source; write ${SOURCE}` })
       }
@@ -39,6 +52,9 @@ export default Stage.make({
       const shards = sharded ? [...new Set([...catalog.values()].map(({ file }) => file))].toSorted() : []
       return {
         config: files.config,
+        ...(files.generation !== undefined && { generation: files.generation }),
+        ...(files.chatTemplate !== undefined && { chatTemplate: files.chatTemplate }),
+        ...given,
         ...Object.fromEntries(Object.entries(files.tokenizer).map(([role, path]) => [`tokenizer.${role}`, path])),
         ...(sharded ? { index: files.weights } : { weights: files.weights }),
         ...Object.fromEntries(shards.map((file, i) => [`shard${i}`, file])),
@@ -47,9 +63,9 @@ export default Stage.make({
   plugins: (_params, sources) => Effect.map(familyFile(sources), (file) => [file]),
   outline: (_params, _inputs, sources) =>
     Effect.gen(function* () {
-      const { catalog, name, outline, weights } = yield* describe(sources)
+      const { catalog, decoded, family, name, outline, weights } = yield* describe(sources)
       yield* atSource(Checkpoint.match(weights, catalog, outline))
-      return { family: name, outline }
+      return { family: name, outline, templates: yield* templates(sources, family, decoded) }
     }),
   run: Effect.fnUntraced(function* (_params, _inputs, context) {
     const { load } = yield* Effect.promise(() => import("./Loading.ts"))

@@ -21,9 +21,18 @@ const open = ({ files: buffers, key, model }: Files) => {
   return fresh
 }
 
-export const encode = async ({ files, texts }: { readonly files: Files; readonly texts: ReadonlyArray<string> }) => {
-  const { encode } = await open(files)
-  return Effect.runPromise(Effect.forEach(texts, encode))
+export const encode = async ({
+  files,
+  rendered,
+  texts,
+}: {
+  readonly files: Files
+  readonly texts: ReadonlyArray<string>
+  /** Are they of a chat template? */
+  readonly rendered: boolean
+}) => {
+  const { encode, encodePrompt } = await open(files)
+  return Effect.runPromise(Effect.forEach(texts, rendered ? encodePrompt : encode))
 }
 
 export const decode = async ({

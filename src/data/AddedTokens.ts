@@ -40,6 +40,15 @@ export const named = ({ config, specialTokens }: Pick<Files, "config" | "special
   return "added_tokens_decoder" in config ? (own ?? map) : (map ?? own)
 }
 
+/** The special tokens that the files name, by their names there: what a chat template is given. */
+export const texts = (files: Pick<Files, "config" | "specialTokens">): { readonly [name: string]: string } =>
+  Object.fromEntries(
+    NAMES.flatMap((name) => {
+      const text = named(files, name)
+      return text === undefined ? [] : [[name, text]]
+    }),
+  )
+
 interface Flags {
   readonly single_word: boolean
   readonly lstrip: boolean

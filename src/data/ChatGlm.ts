@@ -75,16 +75,3 @@ export const make = Effect.fnUntraced(function* (model: SentencePiece.Model) {
     tokens: new Map([...text.tokens, ...commands]) as Pipeline["tokens"],
   }
 })
-
-/** ChatGLM2's prompt as a chat template; ChatGLM3 publishes its own. */
-export const CHATGLM2_TEMPLATE = `{%- set ns = namespace(round=0) -%}
-{%- for message in messages -%}
-{%- if message['role'] == 'user' -%}
-{%- set ns.round = ns.round + 1 -%}
-{{- '[Round ' ~ ns.round ~ ']\\n\\n问：' ~ message['content'] ~ '\\n\\n答：' -}}
-{%- elif message['role'] == 'assistant' -%}
-{{- message['content'] ~ '\\n\\n' -}}
-{%- else -%}
-{{- raise_exception('ChatGLM2 knows the roles user and assistant only') -}}
-{%- endif -%}
-{%- endfor -%}`

@@ -31,7 +31,7 @@ export class NoTemplate extends Schema.TaggedError<NoTemplate>()("NoTemplate", {
 }) {
   override get message() {
     if (this.known.length === 0)
-      return "the checkpoint has no chat template: neither chat_template.jinja nor chat_template"
+      return "the checkpoint has no chat template: neither chat_template.jinja nor chat_template in tokenizer_config.json"
     const wanted = this.name === undefined ? "no default chat template" : `no chat template ${Json.shown(this.name)}`
     return `the checkpoint has ${wanted}; it has ${this.known.join(", ")}`
   }
@@ -58,22 +58,13 @@ export class TemplateFailed extends Schema.TaggedError<TemplateFailed>()("Templa
   }
 }
 
-/**
- * The template of a checkpoint: chat_template.jinja, or else chat_template of tokenizer_config.json, which is a text or
- * a list of named texts. GGUF files give the same object.
- *
- * @param name of one in a list; by default "default"
- */
-export const find = (
-  sources: { readonly config: { readonly [key: string]: unknown }; readonly file?: string | undefined },
-  name?: string,
-): Effect.Effect<string, NoTemplate | BadTemplate> => {
-  const value = sources.file ?? sources.config["chat_template"]
-  if (value === undefined || value === null) return Effect.fail(new NoTemplate({ name, known: [] }))
-  if (typeof value === "string") {
-    const single = name === undefined || name === "default"
-    return single ? Effect.succeed(value) : Effect.fail(new NoTemplate({ name, known: ["default"] }))
-  }
+/** By name; "default" is the one that is meant where none is named. */
+export type Templates = { readonly [name: string]: string }
+
+/** The templates of a checkpoint: `chat_template` of its tokenizer_config.json, a text or a list of named texts. */
+export const declared = (value: unknown): Effect.Effect<Templates, BadTemplate> => {
+  if (value === undefined || value === null) return Effect.succeed({})
+  if (typeof value === "string") return Effect.succeed({ default: value })
   if (!Array.isArray(value)) {
     return Effect.fail(new BadTemplate({ reason: "chat_template is neither a text nor a list of named texts" }))
   }
@@ -88,11 +79,13 @@ export const find = (
     }
     templates.set(name, template)
   }
-  const found = templates.get(name ?? "default")
-  return found === undefined
-    ? Effect.fail(new NoTemplate({ name, known: [...templates.keys()] }))
-    : Effect.succeed(found)
+  return Effect.succeed(Object.fromEntries(templates))
 }
+
+export const pick = (templates: Templates, name?: string): Effect.Effect<string, NoTemplate> =>
+  Object.hasOwn(templates, name ?? "default")
+    ? Effect.succeed(templates[name ?? "default"]!)
+    : Effect.fail(new NoTemplate({ name, known: Object.keys(templates) }))
 
 /** Far beyond any conversation, and within a second or so. */
 const MOST_STEPS = 500_000
@@ -107,15 +100,21 @@ const reasonOf = (cause: unknown): string => {
   return cause instanceof TypeError ? "it is not well-formed" : (cause as Error).message
 }
 
+const parse = (template: string): Effect.Effect<unknown, BadTemplate> =>
+  Effect.try({
+    try: () => new Jinja.Template(template).parsed,
+    catch: (cause) => new BadTemplate({ reason: reasonOf(cause) }),
+  })
+
+/** Is it a template at all? */
+export const check = (template: string): Effect.Effect<void, BadTemplate> => Effect.asVoid(parse(template))
+
 export const render = (
   template: string,
   variables: Variables,
 ): Effect.Effect<string, BadTemplate | Refused | TemplateFailed> =>
   Effect.gen(function* () {
-    const { parsed } = yield* Effect.try({
-      try: () => new Jinja.Template(template),
-      catch: (cause) => new BadTemplate({ reason: reasonOf(cause) }),
-    })
+    const parsed = yield* parse(template)
     return yield* Effect.try({
       try: () => run(parsed, variables),
       catch: (cause) => (cause instanceof Refused ? cause : new TemplateFailed({ reason: reasonOf(cause) })),

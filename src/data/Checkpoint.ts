@@ -42,6 +42,9 @@ export interface Files {
   readonly config: string
   /** Those that are there. Which of them make the tokenizer is the tokenizer's to say. */
   readonly tokenizer: { readonly [role in TokenizerRole]?: string }
+  /** generation_config.json and chat_template.jinja, where they are. */
+  readonly generation: string | undefined
+  readonly chatTemplate: string | undefined
   /** What `catalog` takes: the file, or the index. */
   readonly weights: string
 }
@@ -83,7 +86,13 @@ export const files = (listing: Listing, at: string): Effect.Effect<Files, BadChe
       const path = listing.get(name)
       return path === undefined ? [] : [[role, path] as const]
     })
-    return { config, tokenizer: Object.fromEntries(tokenizer), weights: yield* weights(listing, at) }
+    return {
+      config,
+      tokenizer: Object.fromEntries(tokenizer),
+      generation: listing.get("generation_config.json"),
+      chatTemplate: listing.get("chat_template.jinja"),
+      weights: yield* weights(listing, at),
+    }
   })
 
 /** A tensor of a file, and what has to be done to its values; its shape is that of the result. */

@@ -20,6 +20,8 @@ export interface Tokenizer {
   readonly eos: ReadonlyArray<number>
   /** Further ids with which every sequence of this model begins; ChatGLM's `[gMASK]` and `sop`, elsewhere none. */
   readonly prefix: ReadonlyArray<number>
+  /** The special tokens by their names in the files: `bos_token`. */
+  readonly special: { readonly [name: string]: string }
   readonly encode: (text: string) => Effect.Effect<Int32Array<ArrayBuffer>, Unencodable>
   /** A rendered chat template. Differs from `encode` where a model has commands that are no text: ChatGLM's. */
   readonly encodePrompt: (prompt: string) => Effect.Effect<Int32Array<ArrayBuffer>, Unencodable>
@@ -121,6 +123,7 @@ export const make = Effect.fn("Tokenizer.make")(function* (files: Files, model: 
     bos: model.bos_token_id ?? named("bos_token") ?? null,
     eos: eos === undefined ? [] : typeof eos === "number" ? [eos] : eos,
     prefix: found.prefix,
+    special: AddedTokens.texts(beside),
     encode: checked(found.encode),
     encodePrompt: checked(found.encodePrompt),
     decode: found.decode,

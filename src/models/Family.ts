@@ -98,6 +98,8 @@ export interface Family<C> {
   readonly ignored: (config: C) => RegExp
   /** The catalog's name of a tensor that some checkpoints call otherwise. */
   readonly rename?: (name: string) => string
+  /** The chat template (Jinja) of published checkpoints that come without one. */
+  readonly chatTemplate?: (config: C) => string | undefined
   readonly gguf?: Gguf<C>
 }
 export const make = <C>(family: Family<C>): Family<C> => family

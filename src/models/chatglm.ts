@@ -136,6 +136,9 @@ export default Family.make<Config>({
   rename: (name) => name.replace(/^(?=(embedding|encoder|output_layer|rotary_pos_emb)\.)/, "transformer."),
   ignored: () => /^transformer\.rotary_pos_emb\.inv_freq$/,
 
+  chatTemplate: ({ _name_or_path = "" }) =>
+    /chatglm2/i.test(_name_or_path) ? CHATGLM2 : /chatglm3/i.test(_name_or_path) ? CHATGLM3 : undefined,
+
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "chatglm"),
     config: (metadata, floats, shapes) => {
@@ -173,3 +176,22 @@ const NAMES = {
   ffn_up: "transformer.encoder.layers.N.mlp.dense_h_to_4h",
   ffn_down: "transformer.encoder.layers.N.mlp.dense_4h_to_h",
 }
+
+/** `build_prompt` of ChatGLM2's tokenization_chatglm.py; `[gMASK]` and `sop` begin every sequence. */
+const CHATGLM2 = `[gMASK]sop{%- set ns = namespace(round=0) -%}
+{%- for message in messages -%}
+{%- if message['role'] == 'user' -%}
+{%- set ns.round = ns.round + 1 -%}
+{{- '[Round ' ~ ns.round ~ ']\\n\\n问：' ~ message['content'] ~ '\\n\\n答：' -}}
+{%- elif message['role'] == 'assistant' -%}
+{{- message['content'] ~ '\\n\\n' -}}
+{%- else -%}
+{{- raise_exception('ChatGLM2 knows the roles user and assistant only') -}}
+{%- endif -%}
+{%- endfor -%}`
+
+/** `build_chat_input` of ChatGLM3's tokenization_chatglm.py. */
+const CHATGLM3 = `[gMASK]sop{%- for message in messages -%}
+{{- '<|' ~ message['role'] ~ '|>\\n ' ~ message['content'] -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}`

@@ -10,23 +10,27 @@ import { type Subject, type Unscorable, unscorable } from "./Scorer.ts"
 export interface Pair {
   /** The item it belongs to, for messages. */
   readonly item: number
+  /** As the model is given it. */
   readonly prompt: string
   readonly continuation: string
 }
 
-/** One request per pair, begun as the model's sequences are. */
+/** One request per pair, begun as the model's sequences are, or as its chat template begins them. */
 export const requests = <E, R>(
   pairs: ReadonlyArray<Pair>,
+  rendered: boolean,
   subject: Subject<E, R>,
 ): Effect.Effect<ReadonlyArray<Request>, E | Unscorable, R> =>
   Effect.gen(function* () {
     const space = pairs.map(({ prompt }) => prompt.length - prompt.trimEnd().length)
     const prompts = pairs.map(({ prompt }, i) => prompt.slice(0, prompt.length - space[i]!))
-    const heads = yield* subject.encode(prompts)
-    const wholes = yield* subject.encode(pairs.map(({ continuation, prompt }) => prompt + continuation))
+    const heads = yield* subject.encode(prompts, rendered)
+    const texts = pairs.map(({ continuation, prompt }) => prompt + continuation)
+    const wholes = yield* subject.encode(texts, rendered)
+    const lead = rendered ? [] : subject.lead
     return yield* Effect.forEach(pairs, ({ continuation, item }, i) => {
-      const head = Int32Array.from([...subject.lead, ...heads[i]!])
-      const tokens = Int32Array.from([...subject.lead, ...wholes[i]!])
+      const head = Int32Array.from([...lead, ...heads[i]!])
+      const tokens = Int32Array.from([...lead, ...wholes[i]!])
       return tokens.length > head.length && head.length > 0
         ? Effect.succeed({ tokens, from: head.length, item })
         : Effect.fail(

@@ -37,6 +37,18 @@ export interface GenerateOptions {
   /** Texts that end a continuation; they are not part of it. */
   readonly stop: ReadonlyArray<string>
 }
+/** What was said, by whom, in order. */
+export type Conversation = ReadonlyArray<{
+  readonly role: "system" | "user" | "assistant"
+  readonly content: string
+}>
+/** What a model is to continue. `reference`: where the reference's own earlier turns make its prompts differ. */
+export interface Prompts {
+  readonly own: ReadonlyArray<string>
+  readonly reference: ReadonlyArray<string> | undefined
+  /** By the model's chat template: they are whole, special tokens included. */
+  readonly rendered: boolean
+}
 /** Continuations as text, cut at the first stop. */
 export interface Generated {
   readonly own: ReadonlyArray<string>
@@ -47,13 +59,16 @@ export interface Generated {
 export interface Subject<E, R> {
   /** What a sequence of the model begins with: for most of them BOS, for some more, for some nothing. */
   readonly lead: ReadonlyArray<number>
-  readonly encode: (texts: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Int32Array>, E, R>
+  /** Without `lead`. `rendered` as in `Prompts`. */
+  readonly encode: (texts: ReadonlyArray<string>, rendered: boolean) => Effect.Effect<ReadonlyArray<Int32Array>, E, R>
+  /** Conversations by the chat templates of the model and of the reference. */
+  readonly render: (
+    own: ReadonlyArray<Conversation>,
+    reference: ReadonlyArray<Conversation> | undefined,
+    template: string | undefined,
+  ) => Effect.Effect<Prompts, E, R>
   readonly score: (requests: ReadonlyArray<Request>) => Effect.Effect<TokenScores, E, R>
-  /** `reference`: prompts for the reference, where its own earlier turns make them differ. */
-  readonly generate: (
-    prompts: { readonly own: ReadonlyArray<string>; readonly reference: ReadonlyArray<string> | undefined },
-    options: GenerateOptions,
-  ) => Effect.Effect<Generated, E, R>
+  readonly generate: (prompts: Prompts, options: GenerateOptions) => Effect.Effect<Generated, E, R>
   readonly hasReference: boolean
 }
 

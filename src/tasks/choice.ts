@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Chat from "./Chat.ts"
 import * as Continuation from "./Continuation.ts"
 import * as Scorer from "./Scorer.ts"
 import * as Summary from "./Summary.ts"
@@ -21,15 +22,19 @@ export default Scorer.make({
     choices: Schema.Union([Schema.NonEmptyString, Schema.Array(Schema.String)]),
     /** Index of the right choice, from 0. */
     answer: Schema.String,
+    ...Chat.fields,
   },
   needs: () => 0,
   run: Effect.fnUntraced(function* (task, items, subject) {
     const groups = yield* Effect.forEach(items, (item, i) => Template.group(task.group, item, i))
     const questions = yield* Effect.forEach(items, (item, i) => question(task, item, i))
-    const pairs = questions.flatMap(({ choices, prompt }, item) =>
-      choices.map((continuation) => ({ item, prompt, continuation })),
+    const begun = Chat.begin(task.chat)
+    const own = questions.map(({ prompt }) => Chat.ask(begun, prompt))
+    const prompts = yield* Chat.prompts(task.chat, { own, reference: undefined }, subject)
+    const pairs = questions.flatMap(({ choices }, item) =>
+      choices.map((continuation) => ({ item, prompt: prompts.own[item]!, continuation })),
     )
-    const requests = yield* Continuation.requests(pairs, subject)
+    const requests = yield* Continuation.requests(pairs, prompts.rendered, subject)
     const scores = yield* subject.score(requests)
     const spans = Summary.spans(requests.map(({ from, tokens }) => tokens.length - from))
     const byQuestion = Summary.spans(questions.map(({ choices }) => choices.length))
@@ -47,35 +52,35 @@ export default Scorer.make({
           margin: sums[answer]! - Math.max(...others),
         }
       })
-    const own = read(scores.logprob)
+    const said = read(scores.logprob)
     const was = scores.reference && read(scores.reference.logprob)
     const chance = task.chance === undefined ? {} : { chance: task.chance }
     return {
       metrics: [
         ...Summary.grouped(
           "acc",
-          own.map(({ right }) => Number(right)),
+          said.map(({ right }) => Number(right)),
           groups,
           { better: "higher", primary: true, ...chance },
         ),
         ...Summary.grouped(
           "acc_norm",
-          own.map(({ rightNorm }) => Number(rightNorm)),
+          said.map(({ rightNorm }) => Number(rightNorm)),
           groups,
           { better: "higher", primary: false, ...chance },
         ),
         Summary.average(
           "margin",
-          own.map(({ margin }) => margin),
+          said.map(({ margin }) => margin),
           { better: "higher", primary: false },
         ),
         ...Summary.flips(
-          own.map(({ right }) => right),
+          said.map(({ right }) => right),
           was?.map(({ right }) => right),
         ),
         ...Summary.divergence(scores),
       ],
-      records: own.map(({ margin, pick, right, sums }, item) => ({
+      records: said.map(({ margin, pick, right, sums }, item) => ({
         item,
         ...(groups[item] !== undefined && { group: groups[item] }),
         answer: questions[item]!.answer,

@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import * as Chat from "./Chat.ts"
 import * as Scorer from "./Scorer.ts"
 import * as Summary from "./Summary.ts"
 import * as Template from "./Template.ts"
@@ -23,6 +24,7 @@ const absent = <A extends Schema.Json>(value: A) => Effect.succeed(value)
 const fields = {
   prompt: Schema.String,
   answer: Schema.String,
+  ...Chat.fields,
   /** Follow-up turns; the model's own answers stay in the context. */
   follow_up: Schema.Array(Schema.Struct({ prompt: Schema.String, answer: Schema.String })).pipe(
     Schema.withDecodingDefaultKey(absent([])),
@@ -60,18 +62,18 @@ export default Scorer.make({
     }
     const turns = [{ prompt: task.prompt, answer: task.answer }, ...task.follow_up]
     const fill = (template: string) => Effect.forEach(items, (item, i) => Template.fill(template, item, i))
-    let own = items.map(() => "")
+    let own = items.map(() => Chat.begin(task.chat))
     let other = subject.hasReference ? own : undefined
     const seen: Array<ReadonlyArray<Answer>> = []
     for (const turn of turns) {
       const prompts = yield* fill(turn.prompt)
       const answers = yield* fill(turn.answer)
-      own = own.map((context, i) => context + prompts[i]!)
-      other = other?.map((context, i) => context + prompts[i]!)
-      const said = yield* subject.generate({ own, reference: other }, options)
+      own = own.map((conversation, i) => Chat.ask(conversation, prompts[i]!))
+      other = other?.map((conversation, i) => Chat.ask(conversation, prompts[i]!))
+      const said = yield* subject.generate(yield* Chat.prompts(task.chat, { own, reference: other }, subject), options)
       seen.push(items.map((_, i) => judge(said.own[i]!, said.reference?.[i], answers[i]!.trim(), task.extract)))
-      own = own.map((context, i) => context + said.own[i]!)
-      other = other?.map((context, i) => context + said.reference![i]!)
+      own = own.map((conversation, i) => Chat.answer(conversation, said.own[i]!))
+      other = other?.map((conversation, i) => Chat.answer(conversation, said.reference![i]!))
     }
     const all = seen.flat()
     const everyGroup = seen.flatMap(() => groups)

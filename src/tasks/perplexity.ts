@@ -57,7 +57,7 @@ export default Scorer.make({
     if (texts.length !== items.length) {
       return yield* Effect.fail(Scorer.unscorable("perplexity needs text: a .txt file, or rows with a field 'text'"))
     }
-    const encoded = yield* subject.encode(texts)
+    const encoded = yield* subject.encode(texts, false)
     const begin = task.bos ? subject.lead : []
     const requests = encoded.flatMap((tokens) => windows(tokens, task, begin))
     if (requests.length === 0) {

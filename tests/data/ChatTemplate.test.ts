@@ -1,12 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
-import { CHATGLM2_TEMPLATE } from "../../src/data/ChatGlm.ts"
 import {
   BadTemplate,
-  find,
+  check,
+  declared,
   type Message,
   NoTemplate,
+  pick,
   Refused,
   render,
   TemplateFailed,
@@ -49,44 +50,40 @@ describe("templates render as by transformers", () => {
         .filter((text) => text === null).length,
       0,
     ))
-  it.effect("ChatGLM2's rounds", () =>
-    Effect.gen(function* () {
-      const content = ["1", "2", "3"].map((content, index) => ({ role: index === 1 ? "assistant" : "user", content }))
-      const text = yield* draw(CHATGLM2_TEMPLATE, { messages: content })
-      assert.strictEqual(text, "[Round 1]\n\n问：1\n\n答：2\n\n[Round 2]\n\n问：3\n\n答：")
-    }),
-  )
 })
 
-describe("find", () => {
+describe("the templates of a checkpoint", () => {
   const list = [
     { name: "default", template: "a" },
     { name: "tools", template: "b" },
   ]
-  it.effect("takes the file, the text, or one of the list", () =>
+  it.effect("are a text, or a list of named ones", () =>
     Effect.gen(function* () {
-      assert.strictEqual(yield* find({ config: { chat_template: "x" }, file: "y" }), "y")
-      assert.strictEqual(yield* find({ config: { chat_template: "x" } }), "x")
-      assert.strictEqual(yield* find({ config: { chat_template: list } }), "a")
-      assert.strictEqual(yield* find({ config: { chat_template: list } }, "tools"), "b")
+      assert.deepStrictEqual(yield* declared("x"), { default: "x" })
+      assert.deepStrictEqual(yield* declared(list), { default: "a", tools: "b" })
+      assert.deepStrictEqual(yield* declared(undefined), {})
+      assert.deepStrictEqual(yield* declared(null), {})
     }),
   )
-  it.effect("says what there is", () =>
+  it.effect("are picked by name, or say what there is", () =>
     Effect.gen(function* () {
-      const none = yield* Effect.flip(find({ config: {} }))
+      const templates = yield* declared(list)
+      assert.strictEqual(yield* pick(templates), "a")
+      assert.strictEqual(yield* pick(templates, "tools"), "b")
+      const none = yield* Effect.flip(pick({}))
       assert.match(none.message, /^the checkpoint has no chat template: neither/)
-      const other = yield* Effect.flip(find({ config: { chat_template: list } }, "rag"))
+      const other = yield* Effect.flip(pick(templates, "rag"))
       assert.deepStrictEqual(other, new NoTemplate({ name: "rag", known: ["default", "tools"] }))
       assert.match(other.message, /has no chat template "rag"; it has default, tools$/)
-      const unnamed = yield* Effect.flip(find({ config: { chat_template: list.slice(1) } }))
+      const unnamed = yield* Effect.flip(pick(yield* declared(list.slice(1))))
       assert.match(unnamed.message, /has no default chat template; it has tools$/)
-      assert.instanceOf(yield* Effect.flip(find({ config: { chat_template: "x" } }, "tools")), NoTemplate)
+      assert.instanceOf(yield* Effect.flip(pick({ default: "x" }, "constructor")), NoTemplate)
     }),
   )
-  it.effect("refuses what is none", () =>
+  it.effect("are refused where they are none", () =>
     Effect.gen(function* () {
-      for (const chat_template of [7, {}, ["x"], [{ name: "a" }], [...list, list[0]]]) {
-        assert.instanceOf(yield* Effect.flip(find({ config: { chat_template } })), BadTemplate)
+      for (const value of [7, {}, ["x"], [{ name: "a" }], [...list, list[0]]]) {
+        assert.instanceOf(yield* Effect.flip(declared(value)), BadTemplate)
       }
     }),
   )
@@ -104,6 +101,7 @@ describe("a template", () => {
     Effect.gen(function* () {
       for (const template of ["{% if %}", "{{ 'x }}", "{% for %}", "{{ (".repeat(10_000)]) {
         assert.instanceOf(yield* Effect.flip(draw(template)), BadTemplate)
+        assert.instanceOf(yield* Effect.flip(check(template)), BadTemplate)
       }
     }),
   )

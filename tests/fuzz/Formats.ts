@@ -338,10 +338,7 @@ const template = (chance: Chance): Case => {
     files: { [name]: bytes },
     run: () =>
       Effect.gen(function* () {
-        const found = yield* ChatTemplate.find({
-          config: {},
-          file: chance.oneIn(3) ? file + chance.pick(PIECES) : file,
-        })
+        const found = chance.oneIn(3) ? file + chance.pick(PIECES) : file
         const messages = chance.pick(conversations)
         return yield* ChatTemplate.render(found, {
           messages,

@@ -161,6 +161,7 @@ const uniform = (lead: ReadonlyArray<number>, nats: number): Subject<never, neve
     const n = requests.reduce((sum, { from, tokens }) => sum + tokens.length - from, 0)
     return Effect.succeed({ logprob: new Float32Array(n).fill(-nats), greedy: new Int32Array(n), reference: undefined })
   },
+  render: () => Effect.die("perplexity asks nothing"),
   generate: () => Effect.die("perplexity generates nothing"),
 })
 

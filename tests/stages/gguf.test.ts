@@ -363,3 +363,22 @@ describe("files that are refused", () => {
     }),
   )
 })
+
+describe("what a file says of conversations", () => {
+  it.effect("its templates by name, and the tokens that end a turn", () =>
+    Effect.gen(function* () {
+      const keys = [
+        Bytes.string("tokenizer.chat_template", "{{ messages }}"),
+        Bytes.string("tokenizer.chat_template.tools", "{{ tools }}"),
+        Bytes.string("tokenizer.chat_templates_of_others", "no"),
+        Bytes.number("tokenizer.ggml.eos_token_id", 2),
+        Bytes.number("tokenizer.ggml.eot_token_id", 7),
+      ]
+      const file = write(yield* folder, "model.gguf", Bytes.encode({ keys }))
+      assert.deepStrictEqual(yield* Gguf.chatTemplates(file), { default: "{{ messages }}", tools: "{{ tools }}" })
+      assert.deepStrictEqual(yield* Gguf.generation(file), { eos_token_id: [2, 7] })
+      const silent = write(yield* folder, "model.gguf", Bytes.encode({}))
+      assert.deepStrictEqual([yield* Gguf.chatTemplates(silent), yield* Gguf.generation(silent)], [{}, {}])
+    }),
+  )
+})
