@@ -1,4 +1,4 @@
-/** `assay results`: the tables of a study, or a cell's log, from the cache; computes nothing. */
+/** `assay results`: the tables of a study, or a cell's items or log, from the cache; computes nothing. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Command from "./Command.ts"
@@ -6,7 +6,7 @@ import * as Flags from "./Flags.ts"
 
 export const command = Command.make({
   name: "results",
-  description: "Print the tables of a study that has run, or the log of a cell; runs nothing",
+  description: "Print the tables of a study that has run, or the items or the log of a cell; runs nothing",
   arguments: [Flags.study],
   flags: {
     only: { ...Flags.only, description: "only the tables of these; may be repeated" },
@@ -15,19 +15,26 @@ export const command = Command.make({
     csv: { kind: "switch", description: "tidy rows as CSV" },
     json: { kind: "switch", description: "tables as JSON" },
     markdown: { kind: "switch", description: "tables as Markdown" },
+    items: {
+      kind: "text",
+      value: "cell",
+      description: "print every item that this cell scored: what was asked, what came of it; JSON Lines",
+    },
     log: { kind: "text", value: "cell", description: "print what this cell logged when it was computed" },
     cache: Flags.cache,
   },
   examples: [
     ["assay results study.yaml --csv > rows.csv", "every measured value, one a line"],
+    ["assay results study.yaml --items 'score[weights=w4-g64]'", "every answer, one a line"],
     ["assay results study.yaml --log 'quant[weights=w4-g64]'", "what a stage had to say"],
   ],
   run: Effect.fnUntraced(function* (input) {
-    const [Workspace, Selection, Survey, Tables, { CallError }] = yield* Effect.promise(() =>
+    const [Workspace, Selection, Survey, Output, Tables, { CallError }] = yield* Effect.promise(() =>
       Promise.all([
         import("./Workspace.ts"),
         import("./Selection.ts"),
         import("../engine/run/Survey.ts"),
+        import("../engine/run/Output.ts"),
         import("./Tables.ts"),
         import("./CallError.ts"),
       ]),
@@ -44,6 +51,19 @@ export const command = Command.make({
       const trace = yield* traceOf(yield* Selection.one(plan, input.log))
       const bytes = trace.provenance.log === undefined ? undefined : store.getDocument(trace.provenance.log)
       return yield* Console.log(bytes === undefined ? "(nothing was logged)" : Buffer.from(bytes).toString().trimEnd())
+    }
+    if (input.items !== undefined) {
+      const cell = yield* Selection.one(plan, input.items)
+      const { Scores } = yield* Effect.promise(() => import("../../stages/Scores.ts"))
+      const { kind } = cell.definition.gives
+      if (kind !== Scores.kind) {
+        const reason = `${cell.id} gives a ${kind}; items are of cells that evaluate`
+        return yield* new CallError({ reason })
+      }
+      const { output } = yield* traceOf(cell)
+      const scores = yield* Output.decode(output, Scores.schema, store.getDocument(output))
+      const bytes = yield* Effect.mapError(store.readBlob(scores.records), () => absent(cell))
+      return yield* Console.log(Buffer.from(bytes).toString().trimEnd())
     }
     const chosen = input.only.length === 0 ? plan.cells : yield* Selection.union(plan, input.only)
     const cells = chosen.filter(Tables.isTable)

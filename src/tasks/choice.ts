@@ -83,6 +83,8 @@ export default Scorer.make({
       records: said.map(({ margin, pick, right, sums }, item) => ({
         item,
         ...(groups[item] !== undefined && { group: groups[item] }),
+        prompt: prompts.own[item],
+        choices: questions[item]!.choices,
         answer: questions[item]!.answer,
         pick,
         right,

@@ -63,6 +63,7 @@ export default Scorer.make({
       records: items.map((_, item) => ({
         item,
         ...(groups[item] !== undefined && { group: groups[item] }),
+        prompt: prompts.own[item],
         target: pairs[item]!.continuation,
         right: right[item],
         logprob: logprobs[item],

@@ -64,14 +64,20 @@ export default Scorer.make({
     const fill = (template: string) => Effect.forEach(items, (item, i) => Template.fill(template, item, i))
     let own = items.map(() => Chat.begin(task.chat))
     let other = subject.hasReference ? own : undefined
-    const seen: Array<ReadonlyArray<Answer>> = []
+    const seen: Array<ReadonlyArray<Answer & { readonly prompt: string }>> = []
     for (const turn of turns) {
       const prompts = yield* fill(turn.prompt)
       const answers = yield* fill(turn.answer)
       own = own.map((conversation, i) => Chat.ask(conversation, prompts[i]!))
       other = other?.map((conversation, i) => Chat.ask(conversation, prompts[i]!))
-      const said = yield* subject.generate(yield* Chat.prompts(task.chat, { own, reference: other }, subject), options)
-      seen.push(items.map((_, i) => judge(said.own[i]!, said.reference?.[i], answers[i]!.trim(), task.extract)))
+      const asked = yield* Chat.prompts(task.chat, { own, reference: other }, subject)
+      const said = yield* subject.generate(asked, options)
+      seen.push(
+        items.map((_, i) => ({
+          prompt: asked.own[i]!,
+          ...judge(said.own[i]!, said.reference?.[i], answers[i]!.trim(), task.extract),
+        })),
+      )
       own = own.map((conversation, i) => Chat.answer(conversation, said.own[i]!))
       other = other?.map((conversation, i) => Chat.answer(conversation, said.reference![i]!))
     }

@@ -84,6 +84,9 @@ describe("assay", () => {
     assert.strictEqual(JSON.parse((await bench.call("results", study, "--json")).stdout).rows.length, 2)
     assert.match((await bench.call("results", study, "--markdown")).stdout, /^\| by \|/m)
     assert.match((await bench.call("results", study, "--log", "b[by=3]")).stdout, /s {2}4 x 3$/m)
+    const items = await bench.call("results", study, "--items", "b[by=3]")
+    assert.strictEqual(items.code, 2)
+    assert.match(items.stderr, /^b\[by=3\] gives a number; items are of cells that evaluate$/m)
   })
 
   it("list reads the folders", async () => {
