@@ -4,6 +4,7 @@ import * as Schema from "effect/Schema"
 import { readFileSync } from "node:fs"
 import * as ChatTemplate from "../src/data/ChatTemplate.ts"
 import * as Checkpoint from "../src/data/Checkpoint.ts"
+import * as Json from "../src/data/Json.ts"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Family from "../src/models/Family.ts"
 import * as Gguf from "./Gguf.ts"
@@ -23,18 +24,46 @@ export type Paths = { readonly [slot: string]: string }
 
 const bad = (reason: string) => new Problem({ path: ["source"], reason })
 
+/** Where config.json says that the weights are codes of some other program. */
+const QUANTIZED = ["quantization_config", "compression_config"]
+
+/** The file of the family that config.json names, and the config as that family spells it. */
+const named = Effect.fnUntraced(function* (config: string) {
+  const object = yield* atSource(Checkpoint.readObject(config))
+  const { model_type: type } = object
+  if (typeof type !== "string") return yield* bad(`${config}: has no model_type`)
+  for (const key of QUANTIZED) {
+    const value = object[key]
+    if (value == null) continue
+    const method = Json.isRecord(value) ? value["quant_method"] : undefined
+    const how = typeof method === "string" ? `quant_method '${method.slice(0, 100)}'` : "no quant_method"
+    return yield* bad(
+      `${config}: has ${key} (${how}): the checkpoint is quantized already; load the one it was made from`,
+    )
+  }
+  const known = Plugin.names("models")
+  for (const name of known.includes(type) ? [type] : known) {
+    const file = yield* Plugin.path("models", name, ["source"])
+    const { aliases = {} } = yield* Plugin.load(file, Family.isFamily)
+    if (!Object.hasOwn(aliases, type)) continue
+    const respelled = yield* Effect.try({
+      try: () => aliases[type]!(object),
+      catch: (cause) => bad(`${config}: ${(cause as Error).message}`),
+    })
+    return { file, object: respelled }
+  }
+  // No name is as long, and errors repeat it.
+  const file = yield* Effect.mapError(Plugin.path("models", type.slice(0, 100), ["source"]), ({ reason }) =>
+    bad(`${config}: unknown architecture: ${reason}`),
+  )
+  return { file, object }
+})
+
 /** The file of the family that config.json or the GGUF file names. */
 export const familyFile = (paths: Paths) =>
-  Effect.gen(function* () {
-    if (paths["gguf"] !== undefined) return (yield* Gguf.family(paths["gguf"])).file
-    const config = paths["config"]!
-    const type = (yield* atSource(Checkpoint.readObject(config)))["model_type"]
-    if (typeof type !== "string") return yield* bad(`${config}: has no model_type`)
-    // No name is as long, and errors repeat it.
-    return yield* Effect.mapError(Plugin.path("models", type.slice(0, 100), ["source"]), ({ reason }) =>
-      bad(`${config}: unknown architecture: ${reason}`),
-    )
-  })
+  paths["gguf"] === undefined
+    ? Effect.map(named(paths["config"]!), ({ file }) => file)
+    : Effect.map(Gguf.family(paths["gguf"]), ({ file }) => file)
 
 const decode = (file: string, object: { readonly [key: string]: unknown }, source: string) =>
   Effect.gen(function* () {
@@ -57,8 +86,8 @@ export const describe = (paths: Paths) =>
       const described = yield* decode(found.file, found.config, gguf)
       return { ...described, weights: gguf, catalog: yield* found.catalog(described.outline, described.decoded) }
     }
-    const file = yield* familyFile(paths)
-    const described = yield* decode(file, yield* atSource(Checkpoint.readObject(paths["config"]!)), paths["config"]!)
+    const { file, object } = yield* named(paths["config"]!)
+    const described = yield* decode(file, object, paths["config"]!)
     const weights = (paths["index"] ?? paths["weights"])!
     return { ...described, weights, catalog: yield* atSource(Checkpoint.catalog(weights)) }
   })

@@ -39,11 +39,11 @@ export const calibrate = Effect.fnUntraced(function* (
     const reason = `${path}: item ${missing} has no text '${params.field}'; it has ${Object.keys(items[missing]!).join(", ")}; say which with field`
     return yield* new StageFailure({ reason })
   }
-  if (params.bos && runtime.lead.length === 0) {
+  if (params.bos && runtime.lead(true).length === 0) {
     return yield* new StageFailure({ reason: "the model has no BOS token; set bos: false" })
   }
   const tokens = yield* runtime.encode([texts.join("\n\n")], false)
-  const sequences = yield* sample(tokens[0]!, params, params.bos ? runtime.lead : [], context.seed, path)
+  const sequences = yield* sample(tokens[0]!, params, runtime.lead(params.bos), context.seed, path)
   const total = sequences.length * params.length
   const sites = yield* Runtime.worked(
     Calibrating.calibrate(runtime.model, sequences, params.collect.includes("gram"), params.batch_tokens, (done) =>

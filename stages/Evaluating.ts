@@ -63,7 +63,8 @@ export const evaluate = Effect.fnUntraced(function* (
   return value
 })
 
-const overriding = ({ chat, max_tokens, temperature, top_k, top_p }: Overrides) => ({
+const overriding = ({ bos, chat, max_tokens, temperature, top_k, top_p }: Overrides) => ({
+  ...(bos !== undefined && { bos }),
   ...(chat !== undefined && { chat }),
   ...(max_tokens !== undefined && { max_tokens }),
   ...(temperature !== undefined && { temperature }),
@@ -190,21 +191,22 @@ const subject = (
   const continuations = (
     runtime: Runtime.Runtime,
     prompts: ReadonlyArray<string>,
-    rendered: boolean,
+    { bos, rendered }: Scorer.Prompts,
     options: Scorer.GenerateOptions,
   ) =>
     Effect.gen(function* () {
       const { maxTokens, sampling, stop } = options
+      const lead = rendered ? [] : runtime.lead(bos)
       const seed = sampling.temperature === 0 ? 0n : context.seed
       const preimage = {
         model: runtime.identity,
         prompts: createHash("sha256").update(JSON.stringify(prompts)).digest("hex"),
         rendered,
+        lead: [...lead],
         options: { maxTokens, sampling: { ...sampling }, stop: [...stop], seed: String(seed) },
       }
       const compute = Effect.gen(function* () {
         const encoded = yield* runtime.encode(prompts, rendered)
-        const lead = rendered ? [] : runtime.lead
         const begun = encoded.map((tokens, i) => ({
           tokens: Int32Array.from([...lead, ...tokens]),
           seed: seed + BigInt(i) * 0x2545_f491_4f6c_dd1dn,
@@ -240,12 +242,11 @@ const subject = (
   return {
     lead: own.lead,
     encode: own.encode,
-    render: (conversations, others, template) =>
+    render: (conversations, others, style) =>
       Effect.gen(function* () {
         return {
-          own: yield* own.render(conversations, template),
-          reference: other && others ? yield* other.render(others, template) : undefined,
-          rendered: true,
+          own: yield* own.render(conversations, style),
+          reference: other && others ? yield* other.render(others, style) : undefined,
         }
       }),
     hasReference: other !== undefined,
@@ -253,11 +254,9 @@ const subject = (
     generate: (prompts, options) =>
       Effect.gen(function* () {
         return {
-          own: yield* continuations(own, prompts.own, prompts.rendered, options),
+          own: yield* continuations(own, prompts.own, prompts, options),
           reference:
-            other && prompts.reference
-              ? yield* continuations(other, prompts.reference, prompts.rendered, options)
-              : undefined,
+            other && prompts.reference ? yield* continuations(other, prompts.reference, prompts, options) : undefined,
         }
       }),
   }

@@ -71,7 +71,7 @@ export const Value = Schema.Struct({
     files: Schema.Record(Schema.Literals(TOKENIZER_ROLES), Schema.optionalKey(Artifact.Blob)),
     bos: Schema.NullOr(Schema.Int),
     eos: Schema.Array(Schema.Int),
-    /** Further ids with which every sequence of the model begins. */
+    /** What it puts before a text. */
     prefix: Schema.Array(Schema.Int),
   }),
   /** How conversations are written: templates by name, and the special tokens that they may print. */

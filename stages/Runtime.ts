@@ -15,6 +15,7 @@ import { type BlobLost, StageFailure } from "../src/engine/Problem.ts"
 import type { Context } from "../src/engine/Stage.ts"
 import * as Family from "../src/models/Family.ts"
 import { ActivationQuantizer, KvQuantizer, StateQuantizer } from "../src/methods/Method.ts"
+import type { Style } from "../src/tasks/Scorer.ts"
 import { failing } from "./Failing.ts"
 import type * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
@@ -27,8 +28,8 @@ export interface Runtime {
   /** Digest of everything that decides the model's numbers, and of nothing else. */
   readonly identity: string
   readonly model: Runnable<Failure>
-  /** What a sequence begins with: the tokenizer's prefix, or else BOS where there is one. */
-  readonly lead: ReadonlyArray<number>
+  /** As in `tasks/Scorer.ts`. */
+  readonly lead: (bos: boolean | undefined) => ReadonlyArray<number>
   readonly eos: ReadonlyArray<number>
   /** `rendered`: texts of a chat template, whose commands and special tokens are meant. */
   readonly encode: (
@@ -38,7 +39,7 @@ export interface Runtime {
   /** Conversations as the texts that the model continues, by the template of that name. */
   readonly render: (
     conversations: ReadonlyArray<ReadonlyArray<ChatTemplate.Message>>,
-    template: string | undefined,
+    style: Style,
   ) => Effect.Effect<ReadonlyArray<string>, StageFailure, Pool>
   readonly decode: (
     sequences: ReadonlyArray<ReadonlyArray<number>>,
@@ -123,14 +124,17 @@ export const open = Effect.fnUntraced(function* (value: Model.Value, context: Co
       keyValue: yield* decoding(Schema.Record(Schema.String, KvQuantizer), value.kv),
       states: yield* decoding(Schema.Record(Schema.String, StateQuantizer), value.state),
     },
-    lead: tokenizer.prefix.length > 0 ? tokenizer.prefix : tokenizer.bos === null ? [] : [tokenizer.bos],
+    lead: (bos) => {
+      const { bos: token, prefix } = tokenizer
+      return bos === false ? [] : bos === undefined || prefix.length > 0 || token === null ? prefix : [token]
+    },
     eos: tokenizer.eos,
     encode: (texts, rendered) =>
       worked(pool.call<ReadonlyArray<Int32Array>>(module, "encode", { files, texts, rendered })),
-    render: (conversations, name) =>
+    render: (conversations, { date, template: name }) =>
       Effect.gen(function* () {
         const template = yield* failing(ChatTemplate.pick(chat.templates, name))
-        const argument: Render.Argument = { template, special: chat.special, conversations }
+        const argument: Render.Argument = { template, date, special: chat.special, conversations }
         return yield* worked(pool.call<ReadonlyArray<string>>(RENDER, "render", argument))
       }),
     decode: (sequences) => worked(pool.call<ReadonlyArray<string>>(module, "decode", { files, sequences })),

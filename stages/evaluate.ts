@@ -1,10 +1,10 @@
 /** `use: evaluate`: a model's scores on a task and, given a reference model, how far it is from the reference. */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as ChatTemplate from "../src/data/ChatTemplate.ts"
+import type { Templates } from "../src/data/ChatTemplate.ts"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Stage from "../src/engine/Stage.ts"
-import * as Chat from "../src/tasks/Chat.ts"
+import * as Prompt from "../src/tasks/Prompt.ts"
 import * as Scorer from "../src/tasks/Scorer.ts"
 import * as Task from "../src/tasks/Task.ts"
 import * as Data from "./Data.ts"
@@ -25,17 +25,37 @@ const scorerFile = (file: string) =>
 /** Settings that a study may sweep; each replaces the task's own. */
 const overrides = {
   chat: Schema.optionalKey(
-    Chat.Setting.annotate({
+    Prompt.Chat.annotate({
       description:
-        "Ask in the model's chat template: true, or { system: …, template: … }. Else prompts stand as they are.",
+        "Ask in the model's chat template: true, or { system: …, template: …, date: … }. Else prompts stand as they are.",
     }),
   ),
   temperature: Schema.optionalKey(Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0))),
   top_k: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))),
   top_p: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))),
+  bos: Schema.optionalKey(
+    Schema.Boolean.annotate({
+      description: "Whether texts begin with BOS. Else as the task says, or as the model's tokenizer has it.",
+    }),
+  ),
   max_tokens: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0))),
 }
 export type Overrides = Schema.Struct<typeof overrides>["Type"]
+
+/** A word to the template: one that refuses every conversation is known before anything runs. */
+const tried = Effect.fnUntraced(function* (chat: Prompt.Chat, templates: Templates) {
+  const [{ NAMES }, ChatTemplate] = yield* Effect.promise(() =>
+    Promise.all([import("../src/data/AddedTokens.ts"), import("../src/data/ChatTemplate.ts")]),
+  )
+  const { date, template } = Prompt.style(chat)
+  const text = yield* Effect.mapError(ChatTemplate.pick(templates, template), ({ message }) => ({
+    message: `${message}; load takes one as chat_template: ./file.jinja`,
+  }))
+  const messages = Prompt.ask(Prompt.begin(chat), "?")
+  // Their texts are not known yet.
+  const special = Object.fromEntries(NAMES.map((name) => [name, `<${name}>`]))
+  yield* ChatTemplate.render(text, { ...special, messages, add_generation_prompt: true }, date)
+})
 
 export default Stage.make({
   description: "Scores a model on a task; with a reference, also KL divergence, agreement and answer flips.",
@@ -93,17 +113,14 @@ export default Stage.make({
         const reason = `the reference has ${reference.outline.shape.vocabulary} tokens, the model ${vocabulary}; they cannot be compared token by token`
         return yield* new Problem({ path: ["reference"], reason })
       }
-      const chat: Chat.Setting = params.chat ?? ("chat" in task ? (task.chat as Chat.Setting) : false)
+      const chat: Prompt.Chat = params.chat ?? ("chat" in task ? (task.chat as Prompt.Chat) : false)
       if (chat !== false) {
-        const name = typeof chat === "object" ? chat.template : undefined
-        for (const { templates } of reference ? [model, reference] : [model])
-          yield* ChatTemplate.pick(templates, name).pipe(
-            Effect.flatMap(ChatTemplate.check),
-            Effect.mapError(({ message }) => {
-              const reason = `${params.task} asks in the model's chat template, and ${message}; load takes one as chat_template: ./file.jinja`
-              return new Problem({ path: [params.chat === undefined ? "task" : "chat"], reason })
-            }),
-          )
+        for (const { templates } of reference ? [model, reference] : [model]) {
+          yield* Effect.mapError(tried(chat, templates), ({ message }) => {
+            const reason = `${params.task} asks in the model's chat template, and ${message}`
+            return new Problem({ path: [params.chat === undefined ? "task" : "chat"], reason })
+          })
+        }
       }
       return { task: params.task }
     }),

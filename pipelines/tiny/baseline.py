@@ -104,7 +104,7 @@ def main() -> None:
     levels = train(tokens, vocabulary, bos)
     logs = []
     for text in held_out:
-        document = np.array([bos] * (ORDER - 1) + tokenizer.encode(text).ids, dtype=np.int64)
+        document = np.array([bos] * (ORDER - 1) + tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
         logs.append(np.log(probabilities(levels, document, vocabulary)))
     everything = np.concatenate(logs)
     print(f"Kneser-Ney {ORDER}-gram: perplexity {np.exp(-everything.mean()):.2f} on {len(everything)} tokens")

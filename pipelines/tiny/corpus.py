@@ -50,4 +50,4 @@ def held_out_prose(node_modules: Path) -> list[str]:
 def prose_tokens(tokenizer: Tokenizer, documents: list[str]) -> list[int]:
     """One stream, each document opened by the start token."""
     bos = tokenizer.token_to_id(BOS)
-    return [token for encoding in tokenizer.encode_batch(documents) for token in (bos, *encoding.ids)]
+    return [token for encoding in tokenizer.encode_batch(documents, add_special_tokens=False) for token in (bos, *encoding.ids)]

@@ -103,7 +103,7 @@ class Runner:
         return self.tokenizer.token_to_id(BOS)
 
     def ids(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text).ids
+        return self.tokenizer.encode(text, add_special_tokens=False).ids
 
     def perplexity(self, documents: list[str]) -> float:
         """Windows of WINDOW tokens, each after BOS, none overlapping another."""

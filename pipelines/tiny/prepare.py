@@ -11,7 +11,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from corpus import BOS, EOS, FOLDER, held_out_prose, training_prose
 from curriculum import EVALUATED, Sample, draw, training_samples
@@ -45,6 +45,9 @@ def train_tokenizer(prose: list[str]) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(prose + generated, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
     return tokenizer
 
 
@@ -95,8 +98,8 @@ def main() -> None:
         "model_max_length": MAX_POSITIONS,
     }
     (FOLDER / "tokenizer_config.json").write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
-    tokens = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(prose))
-    held = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(held_out))
+    tokens = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(prose, add_special_tokens=False))
+    held = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(held_out, add_special_tokens=False))
     print(f"prose: {tokens} training tokens, {held} held-out tokens; vocabulary {tokenizer.get_vocab_size()}")
 
 

@@ -104,9 +104,9 @@ def curriculum_documents(
     bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
     for family, sample in training_samples(rng, step):
         tokens, taught = [bos], [False]
-        for segment, encoding in zip(
-            sample.segments, tokenizer.encode_batch([part.text for part in sample.segments]), strict=True
-        ):
+        texts = [part.text for part in sample.segments]
+        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+        for segment, encoding in zip(sample.segments, encodings, strict=True):
             tokens += encoding.ids
             taught += [segment.taught] * len(encoding.ids)
         yield family, [*tokens, eos], [*taught, False]

@@ -4,17 +4,19 @@ import * as ChatTemplate from "../data/ChatTemplate.ts"
 
 export interface Argument {
   readonly template: string
+  /** What it takes for today, YYYY-MM-DD. */
+  readonly date: string | undefined
   /** The special tokens by their names: `bos_token`. */
   readonly special: { readonly [name: string]: string }
   readonly conversations: ReadonlyArray<ReadonlyArray<ChatTemplate.Message>>
 }
 
 /** Each ends where the model's answer begins. A failure says which conversation it was, counted from 0. */
-export const render = ({ conversations, special, template }: Argument): Promise<ReadonlyArray<string>> =>
+export const render = ({ conversations, date, special, template }: Argument): Promise<ReadonlyArray<string>> =>
   Effect.runPromise(
     Effect.forEach(conversations, (messages, index) =>
       Effect.mapError(
-        ChatTemplate.render(template, { ...special, messages, add_generation_prompt: true }),
+        ChatTemplate.render(template, { ...special, messages, add_generation_prompt: true }, date),
         ({ message }) => new Error(`item ${index}: ${message}`),
       ),
     ),

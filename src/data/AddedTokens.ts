@@ -25,7 +25,7 @@ export class Contradiction extends Schema.TaggedError<Contradiction>()("Contradi
 }
 
 /** In the order in which transformers gives them ids. */
-const NAMES = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
+export const NAMES = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
 
 /** A special token is written as its text, or as an object that holds the text. */
 const contentOf = (token: unknown): string | undefined => {

@@ -70,6 +70,8 @@ export const make = Effect.fnUntraced(function* (model: SentencePiece.Model) {
     decode,
     encodePrompt,
     idOf: (token: string) => ids.get(token) ?? text.idOf(token),
+    /** Where the next to speak is named, an answer is over. */
+    ends: [ids.get("<|user|>")!, ids.get("<|observation|>")!],
     /** Every sequence begins with these. */
     prefix: [ids.get("[gMASK]")!, ids.get("sop")!],
     tokens: new Map([...text.tokens, ...commands]) as Pipeline["tokens"],

@@ -1,8 +1,8 @@
 /**
  * A conversation as the text that a model was tuned on, by the Jinja template of its checkpoint. Templates come with
  * the weights, so they are interpreted (@huggingface/jinja), never compiled to code, and bounded: in steps, in what a
- * value may hold, and in depth by the stack. They see the variables they are given and nothing else; there is no clock,
- * so that equal conversations are equal texts.
+ * value may hold, and in depth by the stack. They see the variables they are given and nothing else; there is no clock
+ * but a date that the caller fixes, so that equal conversations are equal texts.
  */
 import * as Jinja from "@huggingface/jinja"
 import * as Effect from "effect/Effect"
@@ -100,26 +100,58 @@ const reasonOf = (cause: unknown): string => {
   return cause instanceof TypeError ? "it is not well-formed" : (cause as Error).message
 }
 
-const parse = (template: string): Effect.Effect<unknown, BadTemplate> =>
-  Effect.try({
-    try: () => new Jinja.Template(template).parsed,
-    catch: (cause) => new BadTemplate({ reason: reasonOf(cause) }),
-  })
-
-/** Is it a template at all? */
-export const check = (template: string): Effect.Effect<void, BadTemplate> => Effect.asVoid(parse(template))
-
+/** @param date what the template takes for today, YYYY-MM-DD: `strftime_now` is defined where it is given */
 export const render = (
   template: string,
   variables: Variables,
+  date?: string,
 ): Effect.Effect<string, BadTemplate | Refused | TemplateFailed> =>
   Effect.gen(function* () {
-    const parsed = yield* parse(template)
+    const { parsed } = yield* Effect.try({
+      try: () => new Jinja.Template(template),
+      catch: (cause) => new BadTemplate({ reason: reasonOf(cause) }),
+    })
     return yield* Effect.try({
-      try: () => run(parsed, variables),
-      catch: (cause) => (cause instanceof Refused ? cause : new TemplateFailed({ reason: reasonOf(cause) })),
+      try: () => run(parsed, { ...variables, ...(date !== undefined && { strftime_now: clock(date) }) }),
+      catch: (cause) => {
+        if (cause instanceof Refused) return cause
+        const asks = date === undefined && template.includes("strftime_now")
+        const hint = asks ? "; it asks for today's date, which is given as chat: { date: YYYY-MM-DD }" : ""
+        return new TemplateFailed({ reason: reasonOf(cause) + hint })
+      },
     })
   })
+
+/** Python's `strftime` of the beginning of a day, in English. */
+const clock = (date: string) => {
+  const day = new Date(`${date}T00:00:00Z`)
+  const named = (options: Intl.DateTimeFormatOptions) =>
+    new Intl.DateTimeFormat("en-US", { ...options, timeZone: "UTC" }).format(day)
+  const [year, month, number] = date.split("-") as [string, string, string]
+  const codes: { readonly [code: string]: string } = {
+    Y: year,
+    y: year.slice(2),
+    m: month,
+    d: number,
+    "-d": String(Number(number)),
+    "-m": String(Number(month)),
+    B: named({ month: "long" }),
+    b: named({ month: "short" }),
+    A: named({ weekday: "long" }),
+    a: named({ weekday: "short" }),
+    H: "00",
+    I: "12",
+    M: "00",
+    S: "00",
+    p: "AM",
+    "%": "%",
+  }
+  return (format: unknown) =>
+    String(format).replace(/%(-?.)/g, (whole, code: string) => {
+      if (Object.hasOwn(codes, code)) return codes[code]!
+      throw new Error(`strftime_now knows nothing of ${whole}`)
+    })
+}
 
 const GLOBALS = {
   true: true,
@@ -158,7 +190,8 @@ const { Environment, Interpreter } = Jinja as unknown as {
 
 const run = (parsed: unknown, variables: Variables): string => {
   const environment = new Environment()
-  for (const [name, value] of Object.entries({ ...GLOBALS, ...variables })) {
+  // As transformers has it, what is not given to a template is None.
+  for (const [name, value] of Object.entries({ ...GLOBALS, tools: null, documents: null, ...variables })) {
     if (value !== undefined) environment.set(name, value)
   }
   return (new Bounded(environment).run(parsed) as { readonly value: string }).value

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { Gguf, Value } from "./Gguf.ts"
 import * as Spm from "./SpmVocabulary.ts"
+import { leading } from "./tokenizer/PostProcessor.ts"
 
 /** The keys `tokenizer.ggml.*` of a file do not make a tokenizer. */
 export class BadVocabulary extends Schema.TaggedError<BadVocabulary>()("BadVocabulary", {
@@ -32,8 +33,11 @@ export interface Files {
 export const convert = Effect.fn("GgufTokenizer.convert")(function* (file: string, metadata: Gguf["metadata"]) {
   const vocabulary = yield* readVocabulary(file, metadata)
   const { model } = vocabulary
-  const tokenizer = yield* model === "llama" ? llama(vocabulary) : gpt2(vocabulary)
-  return { tokenizer, config: config(vocabulary) } satisfies Files as Files
+  const { leads, tokenizer } = yield* model === "llama" ? llama(vocabulary) : gpt2(vocabulary)
+  const { special, tokens } = vocabulary
+  const bos = (yield* readFlag(vocabulary, "add_bos_token", leads)) ? special["bos_token"] : undefined
+  const post_processor = bos === undefined ? null : leading(tokens[bos]!, bos)
+  return { tokenizer: { ...tokenizer, post_processor }, config: config(vocabulary) } satisfies Files as Files
 })
 
 /** By their numbers in the file, less one. */
@@ -132,7 +136,7 @@ const llama = Effect.fnUntraced(function* (vocabulary: Vocabulary) {
   if (bytes !== 0 && bytes !== 256) return yield* bad("token_type", `marks ${bytes} bytes; expected none or 256`)
   if (bytes === 0 && !types.includes("unknown"))
     return yield* bad("token_type", "marks neither bytes nor an unknown token")
-  return Spm.tokenizerJson(
+  const tokenizer = Spm.tokenizerJson(
     tokens.map((piece, id) => ({ piece, score: scores[id]!, type: types[id]! })),
     {
       model: "bpe",
@@ -142,6 +146,7 @@ const llama = Effect.fnUntraced(function* (vocabulary: Vocabulary) {
       normalizers: [],
     },
   )
+  return { tokenizer, leads: true }
 })
 
 const gpt2 = Effect.fnUntraced(function* (vocabulary: Vocabulary) {
@@ -166,7 +171,7 @@ const gpt2 = Effect.fnUntraced(function* (vocabulary: Vocabulary) {
     merges.push([left, right])
   }
   const unknown = special["unk_token"]
-  return {
+  const tokenizer = {
     version: "1.0",
     truncation: null,
     padding: null,
@@ -184,7 +189,6 @@ const gpt2 = Effect.fnUntraced(function* (vocabulary: Vocabulary) {
         { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: false },
       ],
     },
-    post_processor: null,
     decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: {
       type: "BPE",
@@ -199,6 +203,7 @@ const gpt2 = Effect.fnUntraced(function* (vocabulary: Vocabulary) {
       merges,
     },
   }
+  return { tokenizer, leads: rule.leads }
 })
 
 const config = ({ get, special, tokens }: Vocabulary): Json => {
@@ -233,6 +238,8 @@ interface Rule {
   readonly nfc: boolean
   /** A word that is a token is not merged from its parts. */
   readonly whole: boolean
+  /** A text begins with BOS where the file does not say whether it does. */
+  readonly leads: boolean
 }
 
 const WORDS = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
@@ -251,7 +258,7 @@ const CASED =
   "\uAB70-\uABBF\uFB00-\uFB06\uFB13-\uFB17\uFF21-\uFF3A\uFF41-\uFF5A\u{10400}-\u{1044F}\u{104B0}-\u{104D3}" +
   "\u{104D8}-\u{104FB}\u{10C80}-\u{10CB2}\u{10CC0}-\u{10CF2}\u{118A0}-\u{118DF}\u{1E900}-\u{1E943}"
 
-const plain = { nfc: false, whole: false }
+const plain = { nfc: false, whole: false, leads: false }
 /** By `tokenizer.ggml.pre`. */
 const RULES: { readonly [pre: string]: Rule } = {
   default: { ...plain, split: ["[\\p{P}\\$\\+<=>\\^~\\|]+", WORDS, "\\p{N}+", "[0-9][0-9][0-9]"] },
@@ -264,7 +271,7 @@ const RULES: { readonly [pre: string]: Rule } = {
   falcon: { ...plain, split: ["[\\p{P}\\$\\+<=>\\^~\\|`]+", WORDS, "[0-9][0-9][0-9]"] },
   qwen2: { ...plain, split: [wordsOf("\\p{N}")], nfc: true },
   stablelm2: { ...plain, split: [wordsOf("\\p{N}")] },
-  "llama-bpe": { ...plain, split: [wordsOf("\\p{N}{1,3}")], whole: true },
+  "llama-bpe": { ...plain, split: [wordsOf("\\p{N}{1,3}")], whole: true, leads: true },
   bloom: { ...plain, split: [" ?[^(\\s|.,!?\u2026\u3002\uFF0C\u3001\u0964\u06D4\u060C)]+"] },
   "deepseek-llm": {
     ...plain,

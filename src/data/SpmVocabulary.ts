@@ -32,7 +32,6 @@ export const tokenizerJson = (pieces: ReadonlyArray<Piece>, options: Options): {
   added_tokens: addedTokens(pieces),
   normalizer: { type: "Sequence", normalizers: [...options.normalizers, ...spaces(options)] },
   pre_tokenizer: null,
-  post_processor: null,
   decoder: {
     type: "Sequence",
     decoders: [

@@ -1,6 +1,6 @@
 /**
  * Text to token ids and back, by what a checkpoint holds: `tokenizer.json`; or a SentencePiece model, `tokenizer.model`;
- * or `vocab.json` with `merges.txt`. No special token is ever added: a task that wants one before its text says so. Text
+ * or `vocab.json` with `merges.txt`. `encode` adds no special token: what a text begins with is known apart from it. Text
  * that spells a special token (`</s>`) becomes that token, as in Hugging Face tokenizers, whose ids these are.
  */
 import * as Effect from "effect/Effect"
@@ -18,7 +18,7 @@ export interface Tokenizer {
   readonly bos: number | null
   /** Any of these ends a text. */
   readonly eos: ReadonlyArray<number>
-  /** Further ids with which every sequence of this model begins; ChatGLM's `[gMASK]` and `sop`, elsewhere none. */
+  /** What it puts before a text in transformers: BOS for Llama, `[gMASK]` and `sop` for ChatGLM, nothing for GPT-2. */
   readonly prefix: ReadonlyArray<number>
   /** The special tokens by their names in the files: `bos_token`. */
   readonly special: { readonly [name: string]: string }
@@ -105,7 +105,10 @@ export class Unencodable extends Schema.TaggedError<Unencodable>()("Unencodable"
   }
 }
 
-/** The ids of config.json win over the token names of tokenizer_config.json. */
+/**
+ * What ends a text config.json knows better than tokenizer_config.json, what begins it the tokenizer: config.json may have
+ * the number of a class's default.
+ */
 export const make = Effect.fn("Tokenizer.make")(function* (files: Files, model: ModelTokens) {
   const object = (role: keyof Files) => (files[role] === undefined ? Effect.succeed({}) : parse(role, files[role]))
   const beside: AddedTokens.Files = {
@@ -115,13 +118,15 @@ export const make = Effect.fn("Tokenizer.make")(function* (files: Files, model: 
   }
   const found = yield* pipelineOf(files, beside)
   for (const [id, token] of found.tokens) {
-    if (id >= model.vocab_size) return yield* new VocabularyMismatch({ token, id, vocabulary: model.vocab_size })
+    // Some files add tokens that their model has no row for: an error where a text spells one.
+    if (id >= model.vocab_size && !found.added.has(id))
+      return yield* new VocabularyMismatch({ token, id, vocabulary: model.vocab_size })
   }
   const named = (name: string) => found.idOf(AddedTokens.named(beside, name) ?? "")
   const eos = model.eos_token_id ?? named("eos_token")
   return {
-    bos: model.bos_token_id ?? named("bos_token") ?? null,
-    eos: eos === undefined ? [] : typeof eos === "number" ? [eos] : eos,
+    bos: named("bos_token") ?? model.bos_token_id ?? null,
+    eos: [...(eos === undefined ? [] : typeof eos === "number" ? [eos] : eos), ...found.ends],
     prefix: found.prefix,
     special: AddedTokens.texts(beside),
     encode: checked(found.encode),
@@ -131,7 +136,14 @@ export const make = Effect.fn("Tokenizer.make")(function* (files: Files, model: 
 })
 
 /** Where prompts are encoded as any other text. */
-const plain = (pipeline: Pipeline) => ({ ...pipeline, prefix: [], encodePrompt: pipeline.encode })
+const plain = (pipeline: Pipeline) => ({ ...pipeline, ends: [], encodePrompt: pipeline.encode })
+
+/** With BOS before a text if `add_bos_token` says so, or where it is silent, if the class does. */
+const leading = (pipeline: Pipeline, { config, ...files }: AddedTokens.Files, otherwise: boolean): Pipeline => {
+  const adds = config["add_bos_token"] ?? otherwise
+  const bos = pipeline.idOf(AddedTokens.named({ config, ...files }, "bos_token") ?? "<s>")
+  return { ...pipeline, prefix: adds === true && bos !== undefined ? [bos] : [] }
+}
 
 const pipelineOf = Effect.fnUntraced(function* (files: Files, beside: AddedTokens.Files) {
   const { merges, sentencePiece, tokenizer, vocabulary } = files
@@ -146,11 +158,10 @@ const pipelineOf = Effect.fnUntraced(function* (files: Files, beside: AddedToken
 
 const fromSentencePiece = Effect.fnUntraced(function* (bytes: Uint8Array, beside: AddedTokens.Files) {
   const { config } = beside
-  const model = yield* SentencePiece.read(bytes).pipe(blame("sentencePiece"))
   const named = config["tokenizer_class"]
-  if (named === "ChatGLMTokenizer") return yield* ChatGlm.make(model).pipe(blame("sentencePiece"))
+  const chatGlm = named === "ChatGLMTokenizer"
   const llama = named === "LlamaTokenizer" || named === "LlamaTokenizerFast"
-  if (!llama && named !== undefined) {
+  if (!chatGlm && !llama && named !== undefined) {
     const known = "LlamaTokenizer, ChatGLMTokenizer, or no class"
     const reason = `its tokenizer_class is ${Json.shown(named)}; known with tokenizer.model are ${known}`
     return yield* new BadTokenizer({
@@ -158,11 +169,14 @@ const fromSentencePiece = Effect.fnUntraced(function* (bytes: Uint8Array, beside
       reason: `${reason}; save tokenizer.json with the checkpoint`,
     })
   }
+  const model = yield* SentencePiece.read(bytes).pipe(blame("sentencePiece"))
+  if (chatGlm) return yield* ChatGlm.make(model).pipe(blame("sentencePiece"))
   const legacy = config["legacy"] !== false
   const addPrefixSpace = config["add_prefix_space"] !== false
   const json = SentencePiece.tokenizerJson(model, { legacy, addPrefixSpace, llama })
   const pieces = new Map(model.pieces.map(({ piece }, id) => [piece, id]))
-  return plain(yield* compile(yield* withAdded(json, pieces, beside, false)).pipe(blame("sentencePiece")))
+  const pipeline = yield* compile(yield* withAdded(json, pieces, beside, false)).pipe(blame("sentencePiece"))
+  return plain(leading(pipeline, beside, true))
 })
 
 const fromMerges = Effect.fnUntraced(function* (vocabulary: Uint8Array, merges: Uint8Array, beside: AddedTokens.Files) {
@@ -171,7 +185,8 @@ const fromMerges = Effect.fnUntraced(function* (vocabulary: Uint8Array, merges: 
   const json = yield* VocabMerges.tokenizerJson(vocab, list, beside.config).pipe(blame("config"))
   // Ids are checked where the model is made; whatever is none matches no declared token.
   const ids = new Map(Object.entries(vocab).filter((entry): entry is [string, number] => typeof entry[1] === "number"))
-  return plain(yield* compile(yield* withAdded(json, ids, beside, true)).pipe(blame("vocabulary")))
+  const pipeline = yield* compile(yield* withAdded(json, ids, beside, true)).pipe(blame("vocabulary"))
+  return plain(leading(pipeline, beside, false))
 })
 
 const withAdded = (...[json, vocabulary, files, normalizes]: Parameters<typeof AddedTokens.add>) =>

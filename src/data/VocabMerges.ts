@@ -73,7 +73,6 @@ export const tokenizerJson = (
     version: "1.0",
     added_tokens: [],
     ...rule(add_prefix_space),
-    post_processor: null,
     decoder: { ...BYTE_LEVEL, add_prefix_space, use_regex: true },
     model: {
       type: "BPE",

@@ -92,23 +92,21 @@ export const shards = (
   return Effect.succeed(found)
 }
 
-/** One `.gguf` file, with all its parts where it is the first of several (`x-00001-of-00003.gguf`). */
+/** One `.gguf` file. Of a model in parts (`x-00001-of-00003.gguf`) nothing is fetched: they are not read. */
 export const gguf = (
   about: { readonly source: string; readonly commit: string },
   files: ReadonlyArray<RepoFile>,
   path: string,
 ): Effect.Effect<ReadonlyArray<RepoFile>, NoModel> => {
   const fail = (reason: string) => Effect.fail(new NoModel({ ...about, reason }))
-  const there = files.filter((file) => file.path.endsWith(".gguf")).map((file) => file.path)
-  const [, stem, part, count] = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/.exec(path) ?? []
-  if (part !== undefined && Number(part) !== 1) return fail(`has ${path} as part ${Number(part)}; name the first part`)
-  const parts = Math.min(Number(count ?? 1), files.length + 1)
-  const names =
-    count === undefined
-      ? [path]
-      : Array.from({ length: parts }, (_, i) => `${stem}-${`${i + 1}`.padStart(5, "0")}-of-${count}.gguf`)
-  const found = names.flatMap((name) => files.find((file) => file.path === name) ?? [])
-  const missing = names.find((name) => !there.includes(name))
-  if (missing === undefined) return Effect.succeed(found)
-  return fail(`has no file ${missing}; its GGUF files: ${there.length === 0 ? "none" : there.toSorted().join(", ")}`)
+  const there = files.filter((file) => file.path.endsWith(".gguf"))
+  const found = there.find((file) => file.path === path)
+  if (found === undefined) {
+    const names = there.map((file) => file.path).toSorted()
+    return fail(`has no file ${path}; its GGUF files: ${names.length === 0 ? "none" : names.join(", ")}`)
+  }
+  const [, parts] = /-\d{5}-of-(\d{5})\.gguf$/.exec(path) ?? []
+  return parts === undefined || Number(parts) === 1
+    ? Effect.succeed([found])
+    : fail(`has ${path}, one of ${Number(parts)} parts; join them with \`llama-gguf-split --merge\` and load that file`)
 }

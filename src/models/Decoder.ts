@@ -64,6 +64,9 @@ export const head = (
   return b.linear("lm_head", [c.vocab_size, c.hidden_size], normed, { bias: false, ...tied })
 }
 
+/** Checkpoints of the bare model lack the prefix. */
+export const rename = (name: string): string => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model.")
+
 /** Rotary frequencies as they were once stored, and a head that is stored although it is tied. */
 export const ignored = (c: Tied): RegExp =>
   c.tie_word_embeddings

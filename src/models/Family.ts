@@ -72,9 +72,17 @@ export interface Gguf<C> {
 /** Key-value pairs of a GGUF file, keys whole: `llama.block_count`. */
 export type GgufMetadata = ReadonlyMap<string, unknown>
 
+/** A config.json as it is written. */
+export type Raw = { readonly [key: string]: unknown }
+
 export interface Family<C> {
   /** Published checkpoints that are of it, for lists. */
   readonly covers: string
+  /**
+   * Other model types that are of it, as the code the first weights came with called them: what makes their config.json
+   * the family's. Its own name, where some spell it in an older way. What cannot be told ends in an Error with the key.
+   */
+  readonly aliases?: { readonly [modelType: string]: (config: Raw) => Raw }
   /** config.json; keys it does not name are ignored. */
   readonly config: Schema.Codec<C, any>
   readonly shape: (config: C) => Shape

@@ -35,6 +35,8 @@ export const fields = {
   partial_rotary_factor: Schema.optionalKey(Part),
   /** Beside the settings it goes before the one within them. */
   original_max_position_embeddings: Schema.optionalKey(Positive),
+  /** What some configs call the length after scaling. */
+  max_sequence_length: Schema.optionalKey(Schema.NullOr(Positive)),
   /** The older spelling. */
   rope_scaling: Schema.optionalKey(Schema.NullOr(Settings)),
   /** The newer spelling, which holds theta too. */
@@ -44,6 +46,9 @@ interface Config {
   readonly rope_theta?: number
   readonly partial_rotary_factor?: number
   readonly original_max_position_embeddings?: number
+  readonly max_sequence_length?: number | null
+  /** LongChat's. */
+  readonly rope_condense_ratio?: number
   readonly rope_scaling?: typeof Settings.Type | null
   readonly rope_parameters?: typeof Settings.Type | null
 }
@@ -144,6 +149,31 @@ export const rope = (c: Config, context: number, theta = 10_000): Rope.Rope => {
     }
     default:
       return { type: "default", theta: base }
+  }
+}
+
+/**
+ * Longest sequence the positions are made for, where the config says `max` positions: in some configs that is the length
+ * before scaling (Vicuna 16k), in some the length after it (LongChat saved again), and no key tells which. The largest
+ * that the config's own keys make is taken: the limit only guards against positions that the model was never meant for,
+ * and FastChat's `get_context_length` multiplies too. Tables are made from `max` itself.
+ */
+export const context = (c: Config, max: number): number => {
+  const settings = rope(c, max)
+  return Math.floor(
+    Math.max(max, scaled(settings, max), c.max_sequence_length ?? 0, (c.rope_condense_ratio ?? 1) * max),
+  )
+}
+
+const scaled = (settings: Rope.Rope, max: number): number => {
+  switch (settings.type) {
+    case "linear":
+    case "dynamic":
+      return settings.factor * max
+    case "yarn":
+      return settings.factor * settings.originalContext
+    default:
+      return max
   }
 }
 

@@ -3,6 +3,7 @@
  * that comes with these weights (THUDM/chatglm2-6b, THUDM/chatglm3-6b): keys and values in few groups, in one matrix
  * with the queries, the leading half of each head turned in neighbouring pairs, both branches of the MLP in one matrix.
  * Its `apply_query_key_layer_scaling` divides scores and multiplies them again, and nothing reads its `original_rope`.
+ * The vocabulary beside GLM-4's weights is tiktoken's, which is not read here: `covers` is silent about it.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -85,7 +86,7 @@ const apart = (b: Block, c: Config, fused: Value): ReadonlyArray<Value> => {
 }
 
 export default Family.make<Config>({
-  covers: "ChatGLM2, ChatGLM3, GLM-4-9B as first published, CodeGeeX2",
+  covers: "ChatGLM2, ChatGLM3, CodeGeeX2",
   config: Config,
   shape: (c) => ({
     layers: c.num_layers,

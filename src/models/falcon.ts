@@ -19,13 +19,9 @@ const flag = (value: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultK
 
 const Config = Schema.Struct({
   hidden_size: Positive,
-  num_hidden_layers: Schema.optionalKey(Positive),
-  num_attention_heads: Schema.optionalKey(Positive),
+  num_hidden_layers: Positive,
+  num_attention_heads: Positive,
   num_kv_heads: Schema.optionalKey(Schema.NullOr(Positive)),
-  /** Older spellings of the three above. */
-  n_layer: Schema.optionalKey(Positive),
-  n_head: Schema.optionalKey(Positive),
-  n_head_kv: Schema.optionalKey(Positive),
   vocab_size: Positive,
   ffn_hidden_size: Schema.optionalKey(Schema.NullOr(Positive)),
   layer_norm_epsilon: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
@@ -41,8 +37,6 @@ const Config = Schema.Struct({
   ...Rotary.fields,
 }).check(
   Schema.makeFilter((c) => {
-    if ((c.num_hidden_layers ?? c.n_layer) === undefined) return "needs num_hidden_layers"
-    if ((c.num_attention_heads ?? c.n_head) === undefined) return "needs num_attention_heads"
     const { keyValue, query } = heads(c)
     if (c.hidden_size % query !== 0) return `hidden_size ${c.hidden_size} is not a multiple of ${query} heads`
     if (query % keyValue !== 0) return `${query} heads are not a multiple of num_kv_heads ${keyValue}`
@@ -57,17 +51,11 @@ type Config = typeof Config.Type
 
 type Heads = Pick<
   Config,
-  | "hidden_size"
-  | "num_attention_heads"
-  | "n_head"
-  | "num_kv_heads"
-  | "n_head_kv"
-  | "new_decoder_architecture"
-  | "multi_query"
+  "hidden_size" | "num_attention_heads" | "num_kv_heads" | "new_decoder_architecture" | "multi_query"
 >
 const heads = (c: Heads) => {
-  const query = (c.num_attention_heads ?? c.n_head)!
-  const grouped = c.num_kv_heads ?? c.n_head_kv ?? query
+  const query = c.num_attention_heads
+  const grouped = c.num_kv_heads ?? query
   const keyValue = c.new_decoder_architecture ? grouped : c.multi_query ? 1 : query
   return { query, keyValue, dim: c.hidden_size / query }
 }
@@ -75,15 +63,45 @@ const heads = (c: Heads) => {
 /** Norms before the two halves of a block that run side by side: of the new architecture two, of the others one. */
 const norms = (c: Config) => (c.new_decoder_architecture ? (c.num_ln_in_parallel_attn ?? 2) : 1)
 
+/** The old names of these sizes, and today's. */
+const SPELLINGS = [
+  ["n_layer", "num_hidden_layers"],
+  ["n_head", "num_attention_heads"],
+  ["n_head_kv", "num_kv_heads"],
+  ["n_embed", "hidden_size"],
+] as const
+
+const respelled = (config: Family.Raw): Family.Raw => {
+  const known: { [key: string]: unknown } = {}
+  for (const [old, name] of SPELLINGS) {
+    const value = config[old]
+    if (value == null) continue
+    if ((config[name] ?? value) !== value)
+      throw new Error(`${old} ${String(value)} and ${name} ${String(config[name])} are the same size under two names`)
+    known[name] = value
+  }
+  return { ...config, ...known }
+}
+
+/**
+ * With the defaults of the code the first weights came with. That of the 40B alone has n_head_kv: groups of queries are
+ * the new architecture, which no key named then.
+ */
+const first = (config: Family.Raw): Family.Raw => {
+  const grouped = config["n_head_kv"] != null || config["num_kv_heads"] != null
+  return { multi_query: false, parallel_attn: grouped, new_decoder_architecture: grouped, ...respelled(config) }
+}
+
 export default Family.make<Config>({
   covers: "Falcon 7B, 40B, 180B, Falcon-RW",
+  aliases: { falcon: respelled, RefinedWebModel: first, RefinedWeb: first },
   config: Config,
   shape: (c) => ({
-    layers: (c.num_hidden_layers ?? c.n_layer)!,
+    layers: c.num_hidden_layers,
     hidden: c.hidden_size,
     vocabulary: c.vocab_size,
     memory: { kind: "keyValue", heads: heads(c) },
-    context: c.max_position_embeddings,
+    context: c.alibi ? c.max_position_embeddings : Rotary.context(c, c.max_position_embeddings),
   }),
   tables: (c, length) => {
     const { dim, query } = heads(c)
@@ -125,6 +143,8 @@ export default Family.make<Config>({
   },
 
   prefix: (layer) => `transformer.h.${layer}.`,
+  // Checkpoints of the bare model lack the prefix.
+  rename: (name) => name.replace(/^(?=(word_embeddings|h|ln_f)\.)/, "transformer."),
   ignored: (c) =>
     c.tie_word_embeddings
       ? /^transformer\.h\.\d+\.self_attention\.rotary_emb\.inv_freq$|^lm_head\.weight$/

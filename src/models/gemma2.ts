@@ -18,10 +18,11 @@ const Config = Schema.Struct({
   intermediate_size: Positive,
   num_hidden_layers: Positive,
   num_attention_heads: Positive,
-  num_key_value_heads: Positive,
-  head_dim: Positive,
+  /** A wrong default here does not fit the shapes of queries and keys. */
+  num_key_value_heads: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(4))),
+  head_dim: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(256))),
   vocab_size: Positive,
-  max_position_embeddings: Positive,
+  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(8192))),
   rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-6))),
   hidden_activation: Schema.Literal("gelu_pytorch_tanh").pipe(
     Schema.withDecodingDefaultKey(Effect.succeed("gelu_pytorch_tanh" as const)),
@@ -66,7 +67,7 @@ export default Family.make<Config>({
     hidden: c.hidden_size,
     vocabulary: c.vocab_size,
     memory: { kind: "keyValue", heads: heads(c) },
-    context: c.max_position_embeddings,
+    context: Rotary.context(c, c.max_position_embeddings),
   }),
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), c.head_dim, length),
   tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
@@ -100,6 +101,7 @@ export default Family.make<Config>({
 
   prefix: (layer) => `model.layers.${layer}.`,
   ignored: Decoder.ignored,
+  rename: Decoder.rename,
 
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "gemma2"),

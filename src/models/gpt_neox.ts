@@ -75,7 +75,7 @@ export default Family.make<Config>({
     hidden: c.hidden_size,
     vocabulary: c.vocab_size,
     memory: { kind: "keyValue", heads: heads(c) },
-    context: c.max_position_embeddings,
+    context: Rotary.context(c, c.max_position_embeddings),
   }),
   tables: (c, length) => Rope.tables(Rotary.rope(rotary(c), c.max_position_embeddings), rotaryDim(c), length),
   tableKey: (c, length) => Rotary.tableKey(rotary(c), c.max_position_embeddings, length),
@@ -111,8 +111,9 @@ export default Family.make<Config>({
   },
 
   prefix: (layer) => `gpt_neox.layers.${layer}.`,
-  // The newer name of the head.
-  rename: (name) => name.replace(/^lm_head\./, "embed_out."),
+  // Checkpoints of the bare model lack the prefix; and the newer name of the head.
+  rename: (name) =>
+    name.replace(/^(?=(embed_in|layers|final_layer_norm)\.)/, "gpt_neox.").replace(/^lm_head\./, "embed_out."),
   // Causal masks and rotary frequencies, as they were once stored.
   ignored: (c) =>
     c.tie_word_embeddings

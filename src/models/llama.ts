@@ -20,8 +20,8 @@ const Config = Schema.Struct({
   num_key_value_heads: Schema.optionalKey(Schema.NullOr(Positive)),
   head_dim: Schema.optionalKey(Schema.NullOr(Positive)),
   vocab_size: Positive,
-  max_position_embeddings: Positive,
-  rms_norm_eps: Schema.Finite,
+  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(2048))),
+  rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-6))),
   hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
   tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
   attention_bias: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
@@ -43,7 +43,7 @@ const Config = Schema.Struct({
   Rotary.check,
   Schema.makeFilter((c) => Rotary.misfit(c, c.head_dim ?? c.hidden_size / c.num_attention_heads)),
   Schema.makeFilter((c) =>
-    (c.rope_condense_ratio ?? 1) === 1 || (c.rope_scaling ?? c.rope_parameters) == null
+    (c.rope_condense_ratio ?? 1) === 1 || Rotary.rope(c, c.max_position_embeddings).type === "default"
       ? undefined
       : "rope_condense_ratio and rope_scaling both scale the positions; give one",
   ),
@@ -57,10 +57,9 @@ const heads = (c: Config) => ({
 })
 
 const rope = (c: Config): Rope.Rope => {
+  const written = Rotary.rope(c, c.max_position_embeddings)
   const condensed = c.rope_condense_ratio ?? 1
-  return condensed === 1
-    ? Rotary.rope(c, c.max_position_embeddings)
-    : { type: "linear", theta: c.rope_theta ?? 10_000, factor: condensed }
+  return condensed === 1 ? written : { type: "linear", theta: written.theta, factor: condensed }
 }
 
 export default Family.make<Config>({
@@ -71,7 +70,7 @@ export default Family.make<Config>({
     hidden: c.hidden_size,
     vocabulary: c.vocab_size,
     memory: { kind: "keyValue", heads: heads(c) },
-    context: c.max_position_embeddings,
+    context: Rotary.context(c, c.max_position_embeddings),
   }),
   tables: (c, length) => Rope.tables(rope(c), heads(c).dim, length),
   tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
@@ -93,6 +92,7 @@ export default Family.make<Config>({
 
   prefix: (layer) => `model.layers.${layer}.`,
   ignored: Decoder.ignored,
+  rename: Decoder.rename,
 
   gguf: {
     // So do Mistral's files, whose block is the same without a window, and they tell none; and Mixtral's, with experts.

@@ -1,5 +1,5 @@
 /**
- * Mistral (Jiang et al. 2023): Llama's block with a sliding window. Mistral 7B, Nemo, Small, Zephyr, e5-mistral.
+ * Mistral (Jiang et al. 2023): Llama's block with a sliding window. Mistral 7B, Nemo, Small, Zephyr.
  * Follows `modeling_mistral.py` of Hugging Face transformers.
  */
 import * as Effect from "effect/Effect"
@@ -20,7 +20,7 @@ const Config = Schema.Struct({
   num_key_value_heads: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(8))),
   head_dim: Schema.optionalKey(Schema.NullOr(Positive)),
   vocab_size: Positive,
-  max_position_embeddings: Positive,
+  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(131_072))),
   rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-6))),
   hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
   tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
@@ -50,14 +50,14 @@ const heads = (c: Pick<Config, "num_attention_heads" | "num_key_value_heads" | "
 })
 
 export default Family.make<Config>({
-  covers: "Mistral 7B, Nemo, Small, Zephyr, e5-mistral; their GGUF files say llama",
+  covers: "Mistral 7B, Nemo, Small, Zephyr; their GGUF files say llama",
   config: Config,
   shape: (c) => ({
     layers: c.num_hidden_layers,
     hidden: c.hidden_size,
     vocabulary: c.vocab_size,
     memory: { kind: "keyValue", heads: heads(c) },
-    context: c.max_position_embeddings,
+    context: Rotary.context(c, c.max_position_embeddings),
   }),
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), heads(c).dim, length),
   tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
@@ -84,6 +84,5 @@ export default Family.make<Config>({
 
   prefix: (layer) => `model.layers.${layer}.`,
   ignored: Decoder.ignored,
-  // Checkpoints of the bare model lack the prefix.
-  rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+  rename: Decoder.rename,
 })

@@ -64,7 +64,7 @@ export default Family.make<Config>({
     hidden: c.hidden_size,
     vocabulary: c.vocab_size,
     memory: { kind: "keyValue", heads: heads(c) },
-    context: c.max_position_embeddings,
+    context: Rotary.context(c, c.max_position_embeddings),
   }),
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), rotaryDim(c), length),
   tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
@@ -113,6 +113,8 @@ export default Family.make<Config>({
     ),
 
   prefix: (layer) => `model.layers.${layer}.`,
+  // Checkpoints of the bare model lack the prefix.
+  rename: (name) => name.replace(/^(?=(embed_tokens|layers|final_layernorm)\.)/, "model."),
   ignored: (c) =>
     c.tie_word_embeddings
       ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/

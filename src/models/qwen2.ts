@@ -22,7 +22,7 @@ const Config = Schema.Struct({
   num_key_value_heads: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(32))),
   head_dim: Schema.optionalKey(Schema.NullOr(Positive)),
   vocab_size: Positive,
-  max_position_embeddings: Positive,
+  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(32_768))),
   rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-6))),
   hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
   tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
@@ -81,7 +81,7 @@ export default Family.make<Config>({
     hidden: c.hidden_size,
     vocabulary: c.vocab_size,
     memory: { kind: "keyValue", heads: heads(c) },
-    context: c.max_position_embeddings,
+    context: Rotary.context(c, c.max_position_embeddings),
   }),
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), heads(c).dim, length),
   tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
@@ -111,8 +111,7 @@ export default Family.make<Config>({
 
   prefix: (layer) => `model.layers.${layer}.`,
   ignored: Decoder.ignored,
-  // Checkpoints of the bare model lack the prefix.
-  rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+  rename: Decoder.rename,
 
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "qwen2"),

@@ -81,13 +81,21 @@ const normHeads = (b: Block, c: Config, site: string, count: number, x: Value): 
 
 export default Family.make<Config>({
   covers: "StableLM 3B-4E1T, StableLM 2, Stable Code",
+  // Its own spellings are read from any config; of this key no other value was published.
+  aliases: {
+    stablelm_epoch: (config) => {
+      const { rotary_scaling_factor: factor = 1 } = config
+      if (factor !== 1) throw new Error(`rotary_scaling_factor is ${String(factor)}; only 1 is known`)
+      return config
+    },
+  },
   config: Config,
   shape: (c) => ({
     layers: c.num_hidden_layers,
     hidden: c.hidden_size,
     vocabulary: c.vocab_size,
     memory: { kind: "keyValue", heads: heads(c) },
-    context: c.max_position_embeddings,
+    context: Rotary.context(c, c.max_position_embeddings),
   }),
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), rotaryDim(c), length),
   tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
@@ -120,8 +128,7 @@ export default Family.make<Config>({
     Decoder.head(b, c, b.layerNorm("model.norm", c.hidden_size, epsilon(c), hidden, { bias: true })),
 
   prefix: (layer) => `model.layers.${layer}.`,
-  // Checkpoints of the bare model lack the prefix.
-  rename: (name) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+  rename: Decoder.rename,
   ignored: Decoder.ignored,
 
   gguf: {

@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Request } from "../compute/Scoring.ts"
-import { type Subject, type Unscorable, unscorable } from "./Scorer.ts"
+import { type Prompts, type Subject, type Unscorable, unscorable } from "./Scorer.ts"
 
 export interface Pair {
   /** The item it belongs to, for messages. */
@@ -18,7 +18,7 @@ export interface Pair {
 /** One request per pair, begun as the model's sequences are, or as its chat template begins them. */
 export const requests = <E, R>(
   pairs: ReadonlyArray<Pair>,
-  rendered: boolean,
+  { bos, rendered }: Prompts,
   subject: Subject<E, R>,
 ): Effect.Effect<ReadonlyArray<Request>, E | Unscorable, R> =>
   Effect.gen(function* () {
@@ -27,7 +27,7 @@ export const requests = <E, R>(
     const heads = yield* subject.encode(prompts, rendered)
     const texts = pairs.map(({ continuation, prompt }) => prompt + continuation)
     const wholes = yield* subject.encode(texts, rendered)
-    const lead = rendered ? [] : subject.lead
+    const lead = rendered ? [] : subject.lead(bos)
     return yield* Effect.forEach(pairs, ({ continuation, item }, i) => {
       const head = Int32Array.from([...lead, ...heads[i]!])
       const tokens = Int32Array.from([...lead, ...wholes[i]!])

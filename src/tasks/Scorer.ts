@@ -42,12 +42,21 @@ export type Conversation = ReadonlyArray<{
   readonly role: "system" | "user" | "assistant"
   readonly content: string
 }>
+/** How a chat template is used. */
+export interface Style {
+  /** Which of the model's; its default where none is named. */
+  readonly template: string | undefined
+  /** What the template takes for today, YYYY-MM-DD; it is told nothing where nothing is said. */
+  readonly date: string | undefined
+}
 /** What a model is to continue. `reference`: where the reference's own earlier turns make its prompts differ. */
 export interface Prompts {
   readonly own: ReadonlyArray<string>
   readonly reference: ReadonlyArray<string> | undefined
   /** By the model's chat template: they are whole, special tokens included. */
   readonly rendered: boolean
+  /** Whether others begin with BOS; as the model's tokenizer has it where it is not said. */
+  readonly bos: boolean | undefined
 }
 /** Continuations as text, cut at the first stop. */
 export interface Generated {
@@ -57,16 +66,19 @@ export interface Generated {
 
 /** The model under test, as a scorer sees it. With a reference model, every answer carries the reference's too. */
 export interface Subject<E, R> {
-  /** What a sequence of the model begins with: for most of them BOS, for some more, for some nothing. */
-  readonly lead: ReadonlyArray<number>
+  /**
+   * What a sequence begins with: BOS, or what stands for it, if it is asked for and there is one; where nothing is said,
+   * what the tokenizer puts before a text.
+   */
+  readonly lead: (bos: boolean | undefined) => ReadonlyArray<number>
   /** Without `lead`. `rendered` as in `Prompts`. */
   readonly encode: (texts: ReadonlyArray<string>, rendered: boolean) => Effect.Effect<ReadonlyArray<Int32Array>, E, R>
   /** Conversations by the chat templates of the model and of the reference. */
   readonly render: (
     own: ReadonlyArray<Conversation>,
     reference: ReadonlyArray<Conversation> | undefined,
-    template: string | undefined,
-  ) => Effect.Effect<Prompts, E, R>
+    style: Style,
+  ) => Effect.Effect<Omit<Prompts, "rendered" | "bos">, E, R>
   readonly score: (requests: ReadonlyArray<Request>) => Effect.Effect<TokenScores, E, R>
   readonly generate: (prompts: Prompts, options: GenerateOptions) => Effect.Effect<Generated, E, R>
   readonly hasReference: boolean

@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Chat from "./Chat.ts"
+import * as Prompt from "./Prompt.ts"
 import * as Continuation from "./Continuation.ts"
 import * as Scorer from "./Scorer.ts"
 import * as Summary from "./Summary.ts"
@@ -22,19 +22,19 @@ export default Scorer.make({
     choices: Schema.Union([Schema.NonEmptyString, Schema.Array(Schema.String)]),
     /** Index of the right choice, from 0. */
     answer: Schema.String,
-    ...Chat.fields,
+    ...Prompt.fields,
   },
   needs: () => 0,
   run: Effect.fnUntraced(function* (task, items, subject) {
     const groups = yield* Effect.forEach(items, (item, i) => Template.group(task.group, item, i))
     const questions = yield* Effect.forEach(items, (item, i) => question(task, item, i))
-    const begun = Chat.begin(task.chat)
-    const own = questions.map(({ prompt }) => Chat.ask(begun, prompt))
-    const prompts = yield* Chat.prompts(task.chat, { own, reference: undefined }, subject)
+    const begun = Prompt.begin(task.chat)
+    const own = questions.map(({ prompt }) => Prompt.ask(begun, prompt))
+    const prompts = yield* Prompt.prompts(task, { own, reference: undefined }, subject)
     const pairs = questions.flatMap(({ choices }, item) =>
-      choices.map((continuation) => ({ item, prompt: prompts.own[item]!, continuation })),
+      choices.map((text) => ({ item, prompt: prompts.own[item]!, continuation: Prompt.continuation(prompts, text) })),
     )
-    const requests = yield* Continuation.requests(pairs, prompts.rendered, subject)
+    const requests = yield* Continuation.requests(pairs, prompts, subject)
     const scores = yield* subject.score(requests)
     const spans = Summary.spans(requests.map(({ from, tokens }) => tokens.length - from))
     const byQuestion = Summary.spans(questions.map(({ choices }) => choices.length))

@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Chat from "./Chat.ts"
+import * as Prompt from "./Prompt.ts"
 import * as Continuation from "./Continuation.ts"
 import * as Scorer from "./Scorer.ts"
 import * as Summary from "./Summary.ts"
@@ -12,23 +12,23 @@ import * as Template from "./Template.ts"
 
 export default Scorer.make({
   description: "greedy match and log-probability of a target after a prompt",
-  fields: { prompt: Schema.String, target: Schema.String, ...Chat.fields },
+  fields: { prompt: Schema.String, target: Schema.String, ...Prompt.fields },
   needs: () => 0,
   run: Effect.fnUntraced(function* (task, items, subject) {
-    const begun = Chat.begin(task.chat)
+    const begun = Prompt.begin(task.chat)
     const own = yield* Effect.forEach(items, (item, i) =>
-      Effect.map(Template.fill(task.prompt, item, i), (prompt) => Chat.ask(begun, prompt)),
+      Effect.map(Template.fill(task.prompt, item, i), (prompt) => Prompt.ask(begun, prompt)),
     )
-    const prompts = yield* Chat.prompts(task.chat, { own, reference: undefined }, subject)
+    const prompts = yield* Prompt.prompts(task, { own, reference: undefined }, subject)
     const pairs = yield* Effect.forEach(items, (item, i) =>
-      Effect.map(Template.fill(task.target, item, i), (continuation) => ({
+      Effect.map(Template.fill(task.target, item, i), (target) => ({
         item: i,
         prompt: prompts.own[i]!,
-        continuation,
+        continuation: Prompt.continuation(prompts, target),
       })),
     )
     const groups = yield* Effect.forEach(items, (item, i) => Template.group(task.group, item, i))
-    const requests = yield* Continuation.requests(pairs, prompts.rendered, subject)
+    const requests = yield* Continuation.requests(pairs, prompts, subject)
     const scores = yield* subject.score(requests)
     const spans = Summary.spans(requests.map(({ from, tokens }) => tokens.length - from))
     const match = (greedy: Int32Array, i: number) => {

@@ -5,7 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Chat from "./Chat.ts"
+import * as Prompt from "./Prompt.ts"
 import * as Scorer from "./Scorer.ts"
 import * as Summary from "./Summary.ts"
 import * as Template from "./Template.ts"
@@ -24,7 +24,7 @@ const absent = <A extends Schema.Json>(value: A) => Effect.succeed(value)
 const fields = {
   prompt: Schema.String,
   answer: Schema.String,
-  ...Chat.fields,
+  ...Prompt.fields,
   /** Follow-up turns; the model's own answers stay in the context. */
   follow_up: Schema.Array(Schema.Struct({ prompt: Schema.String, answer: Schema.String })).pipe(
     Schema.withDecodingDefaultKey(absent([])),
@@ -62,15 +62,15 @@ export default Scorer.make({
     }
     const turns = [{ prompt: task.prompt, answer: task.answer }, ...task.follow_up]
     const fill = (template: string) => Effect.forEach(items, (item, i) => Template.fill(template, item, i))
-    let own = items.map(() => Chat.begin(task.chat))
+    let own = items.map(() => Prompt.begin(task.chat))
     let other = subject.hasReference ? own : undefined
     const seen: Array<ReadonlyArray<Answer & { readonly prompt: string }>> = []
     for (const turn of turns) {
       const prompts = yield* fill(turn.prompt)
       const answers = yield* fill(turn.answer)
-      own = own.map((conversation, i) => Chat.ask(conversation, prompts[i]!))
-      other = other?.map((conversation, i) => Chat.ask(conversation, prompts[i]!))
-      const asked = yield* Chat.prompts(task.chat, { own, reference: other }, subject)
+      own = own.map((conversation, i) => Prompt.ask(conversation, prompts[i]!))
+      other = other?.map((conversation, i) => Prompt.ask(conversation, prompts[i]!))
+      const asked = yield* Prompt.prompts(task, { own, reference: other }, subject)
       const said = yield* subject.generate(asked, options)
       seen.push(
         items.map((_, i) => ({
@@ -78,8 +78,8 @@ export default Scorer.make({
           ...judge(said.own[i]!, said.reference?.[i], answers[i]!.trim(), task.extract),
         })),
       )
-      own = own.map((conversation, i) => Chat.answer(conversation, said.own[i]!))
-      other = other?.map((conversation, i) => Chat.answer(conversation, said.reference![i]!))
+      own = own.map((conversation, i) => Prompt.answer(conversation, said.own[i]!))
+      other = other?.map((conversation, i) => Prompt.answer(conversation, said.reference![i]!))
     }
     const all = seen.flat()
     const everyGroup = seen.flatMap(() => groups)

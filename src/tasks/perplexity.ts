@@ -48,7 +48,7 @@ export default Scorer.make({
   fields,
   needs: ({ window }) => window,
   run: Effect.fnUntraced(function* (task, items, subject) {
-    if (task.bos && subject.lead.length === 0) {
+    if (task.bos && subject.lead(true).length === 0) {
       return yield* Effect.fail(
         Scorer.unscorable("the task begins windows with BOS, but the model has no BOS token; set bos: false"),
       )
@@ -58,7 +58,7 @@ export default Scorer.make({
       return yield* Effect.fail(Scorer.unscorable("perplexity needs text: a .txt file, or rows with a field 'text'"))
     }
     const encoded = yield* subject.encode(texts, false)
-    const begin = task.bos ? subject.lead : []
+    const begin = subject.lead(task.bos)
     const requests = encoded.flatMap((tokens) => windows(tokens, task, begin))
     if (requests.length === 0) {
       const longest = Math.max(0, ...encoded.map((tokens) => tokens.length))

@@ -3,7 +3,6 @@ import * as Effect from "effect/Effect"
 import { readFileSync } from "node:fs"
 import {
   BadTemplate,
-  check,
   declared,
   type Message,
   NoTemplate,
@@ -101,7 +100,6 @@ describe("a template", () => {
     Effect.gen(function* () {
       for (const template of ["{% if %}", "{{ 'x }}", "{% for %}", "{{ (".repeat(10_000)]) {
         assert.instanceOf(yield* Effect.flip(draw(template)), BadTemplate)
-        assert.instanceOf(yield* Effect.flip(check(template)), BadTemplate)
       }
     }),
   )
@@ -116,6 +114,23 @@ describe("a template", () => {
       ]) {
         assert.instanceOf(yield* Effect.flip(draw(template)), TemplateFailed)
       }
+    }),
+  )
+  it.effect("is told a date that is fixed, or none", () =>
+    Effect.gen(function* () {
+      const at = (format: string, date?: string) =>
+        render(`{{ strftime_now('${format}') }}`, { messages: [], add_generation_prompt: true }, date)
+      assert.strictEqual(yield* at("%d %b %Y", "2024-07-26"), "26 Jul 2024")
+      assert.strictEqual(yield* at("%A, %B %-d (%y-%m), 100%%", "2026-03-05"), "Thursday, March 5 (26-03), 100%")
+      const unknown = yield* Effect.flip(at("%Q", "2024-07-26"))
+      assert.match(unknown.message, /strftime_now knows nothing of %Q$/)
+      const none = yield* Effect.flip(at("%Y"))
+      assert.match(none.message, /it asks for today's date, which is given as chat: \{ date: YYYY-MM-DD \}$/)
+    }),
+  )
+  it.effect("finds None where there are no tools and no documents", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(yield* draw("{% if tools is not none or documents is not none %}x{% endif %}y"), "y")
     }),
   )
   const bombs = {

@@ -73,7 +73,9 @@ describe("tokens of the files beside it", () => {
     Effect.gen(function* () {
       const specialTokens = json({ bos_token: "<s>", eos_token: { content: "</s>" } })
       const { bos, eos, prefix } = yield* open(file(), { bos_token: "", eos_token: "ab" }, { specialTokens })
-      assert.deepStrictEqual([bos, eos, prefix], [1, [2], []])
+      assert.deepStrictEqual([bos, eos, prefix], [1, [2], [1]])
+      const silent = yield* open(file(), { bos_token: "", add_bos_token: false }, { specialTokens })
+      assert.deepStrictEqual([silent.bos, silent.prefix], [1, []])
     }),
   )
   it.effect("may not contradict", () =>
@@ -149,8 +151,10 @@ describe("ChatGLM", () => {
   const config = { tokenizer_class: "ChatGLMTokenizer" }
   it.effect("has commands after its pieces, which only prompts spell", () =>
     Effect.gen(function* () {
-      const { decode, encode, encodePrompt, prefix } = yield* open(file(), config)
+      const { decode, encode, encodePrompt, eos, prefix } = yield* open(file(), config)
       assert.deepStrictEqual(prefix, [11, 13])
+      // An answer is over where somebody else speaks.
+      assert.deepStrictEqual(eos, [16, 18])
       assert.deepStrictEqual([...(yield* encode("ab[gMASK]"))], [8, 0])
       assert.deepStrictEqual([...(yield* encode("<s>ab</s>ab"))], [4, 0, 7, 2, 8])
       const prompt = yield* encodePrompt("[gMASK]sop<|user|>\nab<|assistant|>sop[MASK]")

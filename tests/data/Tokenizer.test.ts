@@ -138,7 +138,14 @@ describe("encode and decode", () => {
 describe("special tokens", () => {
   const names = { bos_token: "<s>", eos_token: { __type: "AddedToken", content: "</s>" } }
   const cases: ReadonlyArray<readonly [string, ModelTokens, unknown, number | null, ReadonlyArray<number>]> = [
-    ["of config.json", { vocab_size: 10, bos_token_id: 5, eos_token_id: 6 }, names, 5, [6]],
+    [
+      "BOS of tokenizer_config.json, EOS of config.json",
+      { vocab_size: 10, bos_token_id: 5, eos_token_id: 6 },
+      names,
+      1,
+      [6],
+    ],
+    ["of config.json", { vocab_size: 10, bos_token_id: 5, eos_token_id: 6 }, undefined, 5, [6]],
     ["several of config.json", { vocab_size: 10, bos_token_id: 1, eos_token_id: [2, 6] }, names, 1, [2, 6]],
     ["of tokenizer_config.json", { vocab_size: 10 }, names, 1, [2]],
     ["null in config.json", { vocab_size: 10, bos_token_id: null, eos_token_id: null }, names, 1, [2]],
@@ -153,6 +160,57 @@ describe("special tokens", () => {
       }),
     )
   }
+})
+
+describe("what a text begins with", () => {
+  const special = { "<s>": { id: "<s>", ids: [1], tokens: ["<s>"] }, "</s>": { id: "</s>", ids: [2, 6], tokens: [] } }
+  const piece = (id: string) => ({ SpecialToken: { id, type_id: 0 } })
+  const A = { Sequence: { id: "A", type_id: 0 } }
+  const template = (...single: ReadonlyArray<object>) => ({
+    type: "TemplateProcessing",
+    single,
+    pair: [],
+    special_tokens: special,
+  })
+  const level = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true }
+  const cases: ReadonlyArray<readonly [string, object | null, ReadonlyArray<number>]> = [
+    ["none", null, []],
+    ["ByteLevel", level, []],
+    ["a template", template(piece("<s>"), A), [1]],
+    ["a template with an end", template(piece("<s>"), A, piece("</s>")), [1]],
+    ["a template of an end alone", template(A, piece("</s>")), []],
+    ["a template of several tokens", template(piece("</s>"), piece("<s>"), A), [2, 6, 1]],
+    ["a sequence", { type: "Sequence", processors: [level, template(piece("<s>"), A)] }, [1]],
+    ["RobertaProcessing", { type: "RobertaProcessing", cls: ["<s>", 1], sep: ["</s>", 2] }, [1]],
+  ]
+  for (const [what, post_processor, prefix] of cases) {
+    it.effect(`by the post-processor of tokenizer.json: ${what}`, () =>
+      Effect.gen(function* () {
+        // It has the last word, as in transformers.
+        for (const add_bos_token of [true, false]) {
+          const tokenizer = yield* open(
+            { vocab_size: 10 },
+            { ...file, post_processor },
+            { bos_token: "<s>", add_bos_token },
+          )
+          assert.deepStrictEqual([...tokenizer.prefix], prefix)
+        }
+      }),
+    )
+  }
+  it.effect("not by one that is unknown or broken", () =>
+    Effect.gen(function* () {
+      for (const [post_processor, message] of [
+        [{ type: "Other" }, /its post_processor is of the type "Other"/],
+        [template(piece("[CLS]"), A), /special_tokens lacks "\[CLS\]"/],
+        [template({ SpecialToken: 1 }), /TemplateProcessing: /],
+      ] as const) {
+        const error = yield* Effect.flip(open({ vocab_size: 10 }, { ...file, post_processor }))
+        assert.instanceOf(error, BadTokenizer)
+        assert.match(error.message, message)
+      }
+    }),
+  )
 })
 
 describe("refuses", () => {
@@ -197,13 +255,11 @@ describe("refuses", () => {
       assert.match(error.message, /does not match the vocabulary: ▁ab has the id 9/)
     }),
   )
-  it.effect("an added token beyond it", () =>
+  it.effect("but not an added token beyond it, which only a text that spells it can make", () =>
     Effect.gen(function* () {
       const extra = { ...file.added_tokens[0], id: 40, content: "<pad>" }
-      const error = yield* Effect.flip(
-        open({ vocab_size: 12 }, { ...file, added_tokens: [...file.added_tokens, extra] }),
-      )
-      assert.deepStrictEqual(error, new VocabularyMismatch({ token: "<pad>", id: 40, vocabulary: 12 }))
+      const { encode } = yield* open({ vocab_size: 12 }, { ...file, added_tokens: [...file.added_tokens, extra] })
+      assert.deepStrictEqual([...(yield* encode("<pad>"))], [40])
     }),
   )
   it.effect("files that are none", () =>

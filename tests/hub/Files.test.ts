@@ -93,27 +93,27 @@ describe("an index", () => {
 
 describe("a GGUF file", () => {
   const files = repository(
-    "q4.gguf big-00001-of-00002.gguf big-00002-of-00002.gguf half-00001-of-00003.gguf config.json",
+    "q4.gguf whole-00001-of-00001.gguf big-00001-of-00002.gguf big-00002-of-00002.gguf config.json",
   )
-  it.effect("is one file, or all its parts", () =>
+  it.effect("is one file", () =>
     Effect.gen(function* () {
-      assert.strictEqual(paths(yield* Files.gguf(about, files, "q4.gguf")), "q4.gguf")
-      assert.strictEqual(
-        paths(yield* Files.gguf(about, files, "big-00001-of-00002.gguf")),
-        "big-00001-of-00002.gguf big-00002-of-00002.gguf",
-      )
+      for (const name of ["q4.gguf", "whole-00001-of-00001.gguf"])
+        assert.strictEqual(paths(yield* Files.gguf(about, files, name)), name)
     }),
   )
-  it.effect("must be there", () =>
+  it.effect("must be there, and whole", () =>
     Effect.gen(function* () {
       const refused = (path: string) =>
         Effect.map(Effect.flip(Files.gguf(about, files, path)), ({ message }) => message)
       assert.match(
         yield* refused("q5.gguf"),
-        /has no file q5.gguf; its GGUF files: big-00001-of-00002.gguf, .*q4.gguf$/,
+        /has no file q5.gguf; its GGUF files: big-00001-of-00002.gguf, .*q4.gguf, whole-00001-of-00001.gguf$/,
       )
-      assert.match(yield* refused("half-00001-of-00003.gguf"), /has no file half-00002-of-00003.gguf/)
-      assert.match(yield* refused("big-00002-of-00002.gguf"), /as part 2; name the first part/)
+      assert.match(yield* refused("config.json"), /has no file config.json/)
+      for (const part of [1, 2]) {
+        const name = `big-0000${part}-of-00002.gguf`
+        assert.match(yield* refused(name), /, one of 2 parts; join them with `llama-gguf-split --merge`/)
+      }
       assert.match(yield* refused("x-00001-of-99999.gguf"), /has no file x-00001-of-99999.gguf/)
     }),
   )

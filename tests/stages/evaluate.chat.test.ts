@@ -96,11 +96,12 @@ layer(services, { excludeTestServices: true })("a chat", (it) => {
       const near = (actual: number, expected: number) => assert.closeTo(actual, expected, 1e-4)
       const choice = yield* records(yield* prepare(CHOICE, TEMPLATE), ", chat: true")
       choice.forEach(({ logprobs }, i) => {
-        near(logprobs[0], sum(ITEMS[i]!.prompt, " a"))
-        near(logprobs[1], sum(ITEMS[i]!.prompt, " the b"))
+        // A template ends where the answer begins, without the space that follows a plain prompt.
+        near(logprobs[0], sum(ITEMS[i]!.prompt, "a"))
+        near(logprobs[1], sum(ITEMS[i]!.prompt, "the b"))
       })
       const cloze = yield* records(yield* prepare(CLOZE, TEMPLATE), ", chat: true")
-      cloze.forEach(({ logprob }, i) => near(logprob, sum(ITEMS[i]!.prompt, " the end")))
+      cloze.forEach(({ logprob }, i) => near(logprob, sum(ITEMS[i]!.prompt, "the end")))
       const plain = yield* records(yield* prepare(CLOZE, TEMPLATE), "")
       assert.notStrictEqual(plain[0].logprob, cloze[0].logprob)
     }),
@@ -122,6 +123,22 @@ layer(services, { excludeTestServices: true })("a chat", (it) => {
       const given = yield* prepare(GENERATE, { "model/tokenizer_config.json": config, "own.jinja": MARKED })
       const load = ", chat_template: ./own.jinja"
       assert.deepStrictEqual(said(yield* records(given, ", chat: true", load)), byName)
+    }),
+  )
+
+  it.effect("on a fixed date", () =>
+    Effect.gen(function* () {
+      const dated = MARKED.replace("{{ bos_token }}", "{{ bos_token }}{{ strftime_now('%-d:%-m\\n') }}")
+      const model = yield* open(Golden.path("biases"))
+      const all = yield* records(
+        yield* prepare(GENERATE, { ...TEMPLATE, "model/chat_template.jinja": dated }),
+        ", chat: { date: 2024-07-26 }",
+      )
+      const first = ITEMS.map(({ prompt }) => Slow.generate(model, `26:7\n${marked([["Q", prompt]])}`, ["."], 6))
+      assert.deepStrictEqual(
+        said(all).map(([turn]) => turn),
+        first,
+      )
     }),
   )
 
@@ -191,6 +208,23 @@ layer(services, { excludeTestServices: true })("a chat", (it) => {
       ", chat: true",
       /'chat' is for tasks that have prompts; \.\/task\.yaml is of kind perplexity/,
     ],
+    [
+      "a template that has no place for a system",
+      GENERATE,
+      {
+        "model/chat_template.jinja": `{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}x`,
+      },
+      ", chat: { system: so }",
+      /study\.yaml:4:\d+: [^]*the chat template refuses the conversation: no system/,
+    ],
+    [
+      "a template that asks for today's date",
+      GENERATE,
+      { "model/chat_template.jinja": "{{ strftime_now('%d %b %Y') }}" },
+      ", chat: true",
+      /study\.yaml:4:\d+: [^]*it asks for today's date, which is given as chat: \{ date: YYYY-MM-DD \}/,
+    ],
+    ["a date that is none", GENERATE, TEMPLATE, ", chat: { date: 2024-13-01 }", /study\.yaml:4:\d+: [^]*YYYY-MM-DD/],
     [
       "a misspelt setting",
       GENERATE,

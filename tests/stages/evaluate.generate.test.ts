@@ -4,12 +4,14 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Pool } from "../../src/compute/Pool.ts"
 import { Store } from "../../src/engine/store/Store.ts"
+import { leading } from "../../src/data/tokenizer/PostProcessor.ts"
 import { extract } from "../../src/tasks/generate.ts"
 import { folder, write } from "../support/folder.ts"
 import * as Golden from "../support/golden.ts"
 import { open } from "../support/slow.ts"
 import * as Slow from "../support/slowTasks.ts"
 import * as Study from "../support/study.ts"
+import * as Tokenizer from "../support/tokenizer.ts"
 
 const services = Layer.merge(Pool.layer(2), Store.layerMemory)
 const LOADS = `own: { use: load, source: "dir:own" }\nother: { use: load, source: "dir:other" }\n`
@@ -112,6 +114,35 @@ layer(services, { excludeTestServices: true })("generate", (it) => {
         assert.deepStrictEqual(yield* fresh, drawn)
         assert.notDeepEqual(yield* said(", temperature: 1.5", 1), drawn)
       }),
+  )
+})
+
+layer(services, { excludeTestServices: true })("what plain prompts begin with", (it) => {
+  const said = (settings: string, post_processor: object | null, rest = "") =>
+    Effect.gen(function* () {
+      const items = prompts.map((prompt) => ({ prompt }))
+      const root = yield* prepare(`prompt: "{prompt}"\nanswer: "x"\nstop: []\nmax_tokens: 6\n${rest}`, items)
+      const file = JSON.parse(Tokenizer.json())
+      for (const model of ["own", "other"])
+        write(root, `${model}/tokenizer.json`, JSON.stringify({ ...file, post_processor }))
+      const { records } = yield* score(root, settings)
+      return records.map(({ turns }) => turns[0].said as string)
+    })
+  const own = leading("<s>", Tokenizer.BOS)
+
+  it.effect("is what the tokenizer begins a text with, unless the task or the study says otherwise", () =>
+    Effect.gen(function* () {
+      const model = yield* open(Golden.path("biases"))
+      const begun = prompts.map((prompt) => Slow.generate(model, prompt, [], 6))
+      const bare = prompts.map((prompt) => Slow.generate(model, prompt, [], 6, []))
+      assert.notDeepEqual(begun, bare)
+      assert.deepStrictEqual(yield* said("", own), begun)
+      assert.deepStrictEqual(yield* said("", null), bare)
+      assert.deepStrictEqual(yield* said("", null, "bos: true"), begun)
+      assert.deepStrictEqual(yield* said("", own, "bos: false"), bare)
+      assert.deepStrictEqual(yield* said(", bos: true", null, "bos: false"), begun)
+      assert.deepStrictEqual(yield* said(", bos: false", own), bare)
+    }),
   )
 })
 

@@ -154,7 +154,7 @@ describe("windows", () => {
 
 /** A model of which every token costs `nats`. */
 const uniform = (lead: ReadonlyArray<number>, nats: number): Subject<never, never> => ({
-  lead,
+  lead: (bos) => (bos === true ? lead : []),
   hasReference: false,
   encode: (texts) => Effect.succeed(texts.map((it) => text(it.length))),
   score: (requests) => {

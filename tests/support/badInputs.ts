@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { encode } from "../../src/data/SafetensorsWriter.ts"
+import { leading } from "../../src/data/tokenizer/PostProcessor.ts"
 import { write } from "./folder.ts"
 import * as Damage from "./damage.ts"
 import * as Golden from "./golden.ts"
@@ -192,7 +193,9 @@ export const prepare = (root: string): void => {
   }))
   bad("nan", Damage.half(UP, 5, Damage.NAN))
   bad("infinite", Damage.half(UP, 6, Damage.INFINITY))
-  bad("bos", undefined, (config) => ({ ...config, bos_token_id: 99 }))
+  bad("bos")
+  const begins = { ...JSON.parse(Tokenizer.json()), post_processor: leading("<s>", 99) }
+  write(root, "bos/tokenizer.json", JSON.stringify(begins))
   bad("tokenizer")
   write(root, "tokenizer/tokenizer.json", Tokenizer.json({ vocab: { zebra: 64 } }))
   const rewritten = (name: string, change: (tensors: { [name: string]: any }) => object) => {

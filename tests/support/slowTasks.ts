@@ -60,8 +60,14 @@ export const flips = (now: ReadonlyArray<boolean>, was: ReadonlyArray<boolean>) 
 })
 
 /** Greedy text after the prompt, up to a stop, the end of the text, or so many tokens. */
-export const generate = (model: Model, prompt: string, stop: ReadonlyArray<string>, most: number): string => {
-  const tokens = [BOS, ...encode(prompt)]
+export const generate = (
+  model: Model,
+  prompt: string,
+  stop: ReadonlyArray<string>,
+  most: number,
+  begin: ReadonlyArray<number> = [BOS],
+): string => {
+  const tokens = [...begin, ...encode(prompt)]
   let said = ""
   for (let n = 0; n < most; n++) {
     const next = Slow.greedy(logits(model, tokens).at(-1)!)

@@ -2,6 +2,8 @@
  * A byte-level tokenizer of 64 tokens, for checkpoints that come without one: lower-case letters, digits, some
  * punctuation, and three merges, so that a prompt and its continuation need not split where they meet.
  */
+import { leading } from "../../src/data/tokenizer/PostProcessor.ts"
+
 const SPECIAL = ["<unk>", "<s>", "</s>"]
 const BYTES = ["Ġ", "Ċ", ..."abcdefghijklmnopqrstuvwxyz0123456789.,:?!=+-&QAUB;()/*#C"]
 const MERGED = ["th", "the", "Ġthe"]
@@ -26,7 +28,7 @@ export const json = (changes: { readonly vocab?: { readonly [token: string]: num
     })),
     normalizer: null,
     pre_tokenizer: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
-    post_processor: null,
+    post_processor: leading("<s>", BOS),
     decoder: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
     model: {
       type: "BPE",

@@ -10,6 +10,7 @@ import { Malformed, or } from "./Component.ts"
 import { decoder } from "./Decoder.ts"
 import { model, type Model } from "./Model.ts"
 import { normalizer, type Normalizer } from "./Normalizer.ts"
+import { postProcessor } from "./PostProcessor.ts"
 import { preTokenizer } from "./PreTokenizer.ts"
 
 export interface Pipeline {
@@ -19,6 +20,10 @@ export interface Pipeline {
   readonly decode: (ids: ArrayLike<number>) => string
   readonly idOf: (token: string) => number | undefined
   readonly tokens: ReadonlyMap<number, string>
+  /** Ids of added tokens: they come of text that spells them, not of other text. */
+  readonly added: ReadonlySet<number>
+  /** What the tokenizer puts before a text when it is asked for its special tokens. */
+  readonly prefix: ReadonlyArray<number>
 }
 
 const AddedToken = Schema.Struct({
@@ -93,6 +98,7 @@ export const compile = Effect.fnUntraced(function* (json: { readonly [key: strin
   const normalize = (yield* part("normalizer", normalizer)) ?? ((text: string) => text)
   const words = yield* part("pre_tokenizer", preTokenizer)
   const decode = yield* part("decoder", decoder)
+  const prefix = (yield* part("post_processor", postProcessor)) ?? []
 
   const [raw, normalized] = yield* Effect.try({
     try: () =>
@@ -130,6 +136,8 @@ export const compile = Effect.fnUntraced(function* (json: { readonly [key: strin
     },
     idOf: (token) => addedIds.get(token) ?? found.ids.get(token),
     tokens,
+    added: new Set(addedIds.values()),
+    prefix,
   } satisfies Pipeline as Pipeline
 })
 
