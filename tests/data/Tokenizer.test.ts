@@ -367,13 +367,17 @@ describe("10,000 generated lines", () => {
     }),
   )
 
-  it.effect.each(["falcon", "gpt-neox-mamba", "llama2", "mistral", "opt"])(
+  /** What Transformers 5.23 puts before a text when it adds special tokens. */
+  const begun = { falcon: [], "gpt-neox-mamba": [], llama2: [1], mistral: [1], opt: [2] }
+  it.effect.each(Object.entries(begun))(
     "have Python's ids and texts: %s",
-    (name, context) =>
+    ([name, prefix], context) =>
       Effect.gen(function* () {
-        const tokenizer = Mix.real(`${name}/tokenizer.json`)
-        if ("missing" in tokenizer) return context.skip(`no ${tokenizer.missing}`)
-        yield* Mix.matches(name, yield* make({ tokenizer }, { vocab_size: 65_024 }))
+        const file = Mix.real(`${name}/tokenizer.json`)
+        if ("missing" in file) return context.skip(`no ${file.missing}`)
+        const tokenizer = yield* make({ tokenizer: file }, { vocab_size: 65_024 })
+        assert.deepStrictEqual(tokenizer.prefix, prefix)
+        yield* Mix.matches(name, tokenizer)
       }),
     60_000,
   )
