@@ -1,6 +1,13 @@
-/** What Llama's descendants have in common: the gated feed-forward, the head, and what checkpoints carry in vain. */
+/**
+ * What Llama's descendants have in common: attention and gated feed-forward under Llama's names, and all that stands
+ * around their blocks.
+ */
+import * as Rope from "../math/Rope.ts"
 import type { Attention, Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
+import { type HeadKeys, heads } from "./Config.ts"
+import type { Shape } from "./Family.ts"
+import * as Rotary from "./Rotary.ts"
 
 /**
  * Queries, keys and values of the normed rows `a` [tokens, hidden], attention, and the product that follows it. `normed`
@@ -50,25 +57,52 @@ export const gated = (
   return b.linear("mlp.down_proj", [size, inner], b.multiply(active, up), { bias })
 }
 
+interface Positions extends HeadKeys, Rotary.Config {
+  readonly max_position_embeddings: number
+}
 interface Tied {
   readonly tie_word_embeddings: boolean
 }
+interface Words {
+  readonly vocab_size: number
+  readonly hidden_size: number
+}
+
+export const shape = (c: Positions & Words & { readonly num_hidden_layers: number }): Shape => ({
+  layers: c.num_hidden_layers,
+  hidden: c.hidden_size,
+  vocabulary: c.vocab_size,
+  memory: { kind: "keyValue", heads: heads(c) },
+  context: Rotary.context(c, c.max_position_embeddings),
+})
+
+export const embed = (b: Block, c: Words, tokens: Value): Value =>
+  b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens)
 
 /** The last hidden state after its norm -> logits, by a head of its own or by the embedding. */
-export const head = (
-  b: Block,
-  c: Tied & { readonly hidden_size: number; readonly vocab_size: number },
-  normed: Value,
-): Value => {
+export const logits = (b: Block, c: Tied & Words, normed: Value): Value => {
   const tied = c.tie_word_embeddings ? { weight: "model.embed_tokens.weight" } : {}
   return b.linear("lm_head", [c.vocab_size, c.hidden_size], normed, { bias: false, ...tied })
 }
 
-/** Checkpoints of the bare model lack the prefix. */
-export const rename = (name: string): string => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model.")
+/** What stands around Llama's block. A family spreads it, and writes after it what is otherwise. */
+export const frame = {
+  shape,
+  /** Of heads that are turned as a whole. */
+  tables: (c: Positions, length: number) =>
+    Rope.tables(Rotary.rope(c, c.max_position_embeddings), heads(c).dim, length),
+  tableKey: (c: Positions, length: number) => Rotary.tableKey(c, c.max_position_embeddings, length),
 
-/** Rotary frequencies as they were once stored, and a head that is stored although it is tied. */
-export const ignored = (c: Tied): RegExp =>
-  c.tie_word_embeddings
-    ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
-    : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/
+  embed,
+  head: (b: Block, c: Tied & Words & { readonly rms_norm_eps: number }, hidden: Value) =>
+    logits(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden)),
+
+  prefix: (layer: number) => `model.layers.${layer}.`,
+  /** Rotary frequencies as they were once stored, and a head that is stored although it is tied. */
+  ignored: (c: Tied) =>
+    c.tie_word_embeddings
+      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
+      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
+  /** Checkpoints of the bare model lack the prefix. */
+  rename: (name: string) => name.replace(/^(?=(embed_tokens|layers|norm)\.)/, "model."),
+}

@@ -140,6 +140,16 @@ export const rope = (architecture: string, metadata: GgufMetadata, floats: Float
   }
 }
 
+/** What the files of most of Llama's descendants say, whose heads are turned as a whole. */
+export const decoder = (architecture: string, metadata: GgufMetadata, floats: Floats, shapes: Shapes) => {
+  const known = sizes(architecture, metadata, shapes)
+  return {
+    ...known,
+    ...rope(architecture, metadata, floats, known.head_dim),
+    rms_norm_eps: rmsNormEpsilon(architecture, metadata),
+  }
+}
+
 /** Of Llama 3.1 and 3.2, which differ in the factor alone. */
 const llama3 = (theta: number, factors: Float32Array) => {
   const factor = factors.reduce((largest, it) => Math.max(largest, it), 1)

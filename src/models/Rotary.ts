@@ -4,8 +4,7 @@
  */
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
+import { type HeadKeys, heads, Positive } from "./Config.ts"
 
 /** Of a head. */
 export const Part = Schema.Finite.check(Schema.isGreaterThan(0), Schema.isLessThanOrEqualTo(1))
@@ -42,7 +41,7 @@ export const fields = {
   /** The newer spelling, which holds theta too. */
   rope_parameters: Schema.optionalKey(Schema.NullOr(Settings)),
 }
-interface Config {
+export interface Config {
   readonly rope_theta?: number
   readonly partial_rotary_factor?: number
   readonly original_max_position_embeddings?: number
@@ -96,6 +95,8 @@ export const misfit = (c: Config, dim: number): string | undefined => {
   }
   return undefined
 }
+/** The same, as a check of the whole config, of families that turn heads as a whole. */
+export const wholeHeads = Schema.makeFilter((c: Config & HeadKeys) => misfit(c, heads(c).dim))
 
 /** How yarn scales cos and sin: 0.1 ln(factor) + 1, or a quotient of two such where both mscales are given. */
 const yarnScale = (factor: number, { attention_factor, mscale, mscale_all_dim }: typeof Settings.Type): number => {

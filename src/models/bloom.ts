@@ -2,13 +2,11 @@
  * BLOOM and BLOOMZ (BigScience 2022): ALiBi instead of positions, a norm after the embedding, queries, keys and values of
  * each head next to each other in one product. Follows `modeling_bloom.py` of Hugging Face transformers.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Alibi from "../math/Alibi.ts"
+import { flag, number, Positive, size } from "./Config.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 
 const Config = Schema.Struct({
   hidden_size: Schema.optionalKey(Positive),
@@ -19,10 +17,10 @@ const Config = Schema.Struct({
   n_head: Schema.optionalKey(Positive),
   num_attention_heads: Schema.optionalKey(Positive),
   vocab_size: Positive,
-  seq_length: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(2048))),
-  layer_norm_epsilon: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
-  apply_residual_connection_post_layernorm: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
-  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(true))),
+  seq_length: size(2048),
+  layer_norm_epsilon: number(1e-5),
+  apply_residual_connection_post_layernorm: flag(false),
+  tie_word_embeddings: flag(true),
 }).check(
   Schema.makeFilter((c) => {
     if ((c.hidden_size ?? c.n_embed) === undefined) return "needs hidden_size (or n_embed, its older spelling)"

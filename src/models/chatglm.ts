@@ -5,17 +5,13 @@
  * Its `apply_query_key_layer_scaling` divides scores and multiplies them again, and nothing reads its `original_rope`.
  * The vocabulary beside GLM-4's weights is tiktoken's, which is not read here: `covers` is silent about it.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
+import { flag, number, Positive, size, withDefault } from "./Config.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
-const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
 const Config = Schema.Struct({
   /** The first ChatGLM-6B, another architecture of the same model type, has no such key. */
@@ -28,13 +24,13 @@ const Config = Schema.Struct({
   multi_query_attention: flag(false),
   multi_query_group_num: size(1),
   seq_length: size(2048),
-  layernorm_epsilon: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
+  layernorm_epsilon: number(1e-5),
   rmsnorm: flag(true),
   post_layer_norm: flag(true),
   apply_residual_connection_post_layernorm: flag(false),
   add_bias_linear: flag(false),
   add_qkv_bias: flag(false),
-  rope_ratio: Schema.Finite.check(Schema.isGreaterThan(0)).pipe(Schema.withDecodingDefaultKey(Effect.succeed(1))),
+  rope_ratio: withDefault(Schema.Finite.check(Schema.isGreaterThan(0)), 1),
   /** Whose code gives `rope_ratio` its meaning. */
   _name_or_path: Schema.optionalKey(Schema.String),
   /** The code has a head of its own whatever the config says. */

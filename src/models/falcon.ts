@@ -3,19 +3,16 @@
  * 40B and 180B (`new_decoder_architecture`: groups of queries share a key and a value), and the RW models (ALiBi, one
  * half after the other, biases). Follows `modeling_falcon.py` of Hugging Face transformers.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Alibi from "../math/Alibi.ts"
 import { toBFloat16 } from "../math/Half.ts"
 import * as Rope from "../math/Rope.ts"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
+import { flag, number, oneOf, Positive, size } from "./Config.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const flag = (value: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(value)))
 
 const Config = Schema.Struct({
   hidden_size: Positive,
@@ -24,15 +21,15 @@ const Config = Schema.Struct({
   num_kv_heads: Schema.optionalKey(Schema.NullOr(Positive)),
   vocab_size: Positive,
   ffn_hidden_size: Schema.optionalKey(Schema.NullOr(Positive)),
-  layer_norm_epsilon: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
+  layer_norm_epsilon: number(1e-5),
   alibi: flag(false),
   new_decoder_architecture: flag(false),
   multi_query: flag(true),
   parallel_attn: flag(true),
   bias: flag(false),
   num_ln_in_parallel_attn: Schema.optionalKey(Schema.NullOr(Schema.Literals([1, 2]))),
-  activation: Schema.Literal("gelu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("gelu" as const))),
-  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(2048))),
+  activation: oneOf("gelu"),
+  max_position_embeddings: size(2048),
   tie_word_embeddings: flag(true),
   ...Rotary.fields,
 }).check(

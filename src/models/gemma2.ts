@@ -3,15 +3,12 @@
  * window only, scores of their own scale, and soft caps on scores and logits. Follows `modeling_gemma2.py` of Hugging Face
  * transformers.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import * as Rope from "../math/Rope.ts"
+import { evenGroups, flag, heads, number, oneOf, Positive, size, withDefault } from "./Config.ts"
 import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 
 const Config = Schema.Struct({
   hidden_size: Positive,
@@ -19,33 +16,27 @@ const Config = Schema.Struct({
   num_hidden_layers: Positive,
   num_attention_heads: Positive,
   /** A wrong default here does not fit the shapes of queries and keys. */
-  num_key_value_heads: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(4))),
-  head_dim: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(256))),
+  num_key_value_heads: size(4),
+  head_dim: size(256),
   vocab_size: Positive,
-  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(8192))),
-  rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-6))),
-  hidden_activation: Schema.Literal("gelu_pytorch_tanh").pipe(
-    Schema.withDecodingDefaultKey(Effect.succeed("gelu_pytorch_tanh" as const)),
-  ),
-  query_pre_attn_scalar: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(256))),
-  sliding_window: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(4096))),
+  max_position_embeddings: size(8192),
+  rms_norm_eps: number(1e-6),
+  hidden_activation: oneOf("gelu_pytorch_tanh"),
+  query_pre_attn_scalar: number(256),
+  sliding_window: withDefault(Schema.NullOr(Positive), 4096),
   /** By default every other layer slides, beginning with the first. */
   layer_types: Schema.optionalKey(
     Schema.NullOr(Schema.Array(Schema.Literals(["sliding_attention", "full_attention"]))),
   ),
-  attn_logit_softcapping: Schema.NullOr(Schema.Finite).pipe(Schema.withDecodingDefaultKey(Effect.succeed(50))),
-  final_logit_softcapping: Schema.NullOr(Schema.Finite).pipe(Schema.withDecodingDefaultKey(Effect.succeed(30))),
-  attention_bias: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
-  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(true))),
+  attn_logit_softcapping: withDefault(Schema.NullOr(Schema.Finite), 50),
+  final_logit_softcapping: withDefault(Schema.NullOr(Schema.Finite), 30),
+  attention_bias: flag(false),
+  tie_word_embeddings: flag(true),
   ...Rotary.fields,
 }).check(
-  Schema.makeFilter((c) =>
-    c.num_attention_heads % c.num_key_value_heads === 0
-      ? undefined
-      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
-  ),
+  evenGroups,
   Rotary.check,
-  Schema.makeFilter((c) => Rotary.misfit(c, c.head_dim)),
+  Rotary.wholeHeads,
   Schema.makeFilter((c) =>
     c.layer_types == null || c.layer_types.length === c.num_hidden_layers
       ? undefined
@@ -57,23 +48,12 @@ type Config = typeof Config.Type
 const slides = (c: Config, layer: number) =>
   c.layer_types == null ? layer % 2 === 0 : c.layer_types[layer] === "sliding_attention"
 
-const heads = (c: Config) => ({ query: c.num_attention_heads, keyValue: c.num_key_value_heads, dim: c.head_dim })
-
 export default Family.make<Config>({
   covers: "Gemma 2",
   config: Config,
-  shape: (c) => ({
-    layers: c.num_hidden_layers,
-    hidden: c.hidden_size,
-    vocabulary: c.vocab_size,
-    memory: { kind: "keyValue", heads: heads(c) },
-    context: Rotary.context(c, c.max_position_embeddings),
-  }),
-  tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), c.head_dim, length),
-  tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
+  ...Decoder.frame,
 
-  embed: (b, c, tokens) =>
-    b.scale(b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens), Math.sqrt(c.hidden_size)),
+  embed: (b, c, tokens) => b.scale(Decoder.embed(b, c, tokens), Math.sqrt(c.hidden_size)),
 
   block: (b, c, hidden, layer) => {
     const x = b.flatten(hidden, c.hidden_size)
@@ -95,13 +75,9 @@ export default Family.make<Config>({
   },
 
   head: (b, c, hidden) => {
-    const logits = Decoder.head(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden, 1))
+    const logits = Decoder.logits(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden, 1))
     return c.final_logit_softcapping === null ? logits : b.softcap(logits, c.final_logit_softcapping)
   },
-
-  prefix: (layer) => `model.layers.${layer}.`,
-  ignored: Decoder.ignored,
-  rename: Decoder.rename,
 
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "gemma2"),

@@ -3,16 +3,14 @@
  * in six seeing a window only, and rotary positions of two bases, one for the layers that slide and one for the others.
  * Follows `modeling_gemma3.py` of Hugging Face transformers.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import type { Value } from "../onnx/Graph.ts"
+import { evenGroups, flag, heads, number, oneOf, Positive, size, withDefault } from "./Config.ts"
 import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 
 const Config = Schema.Struct({
   hidden_size: Positive,
@@ -20,26 +18,24 @@ const Config = Schema.Struct({
   num_hidden_layers: Positive,
   num_attention_heads: Positive,
   /** A wrong default here does not fit the shapes of queries and keys. */
-  num_key_value_heads: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(4))),
-  head_dim: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(256))),
+  num_key_value_heads: size(4),
+  head_dim: size(256),
   vocab_size: Positive,
-  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(131_072))),
-  rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-6))),
-  hidden_activation: Schema.Literal("gelu_pytorch_tanh").pipe(
-    Schema.withDecodingDefaultKey(Effect.succeed("gelu_pytorch_tanh" as const)),
-  ),
-  query_pre_attn_scalar: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(256))),
-  sliding_window: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(4096))),
+  max_position_embeddings: size(131_072),
+  rms_norm_eps: number(1e-6),
+  hidden_activation: oneOf("gelu_pytorch_tanh"),
+  query_pre_attn_scalar: number(256),
+  sliding_window: withDefault(Schema.NullOr(Positive), 4096),
   /** By default every layer slides but each sixth (or each `sliding_window_pattern`-th). */
   layer_types: Schema.optionalKey(
     Schema.NullOr(Schema.Array(Schema.Literals(["sliding_attention", "full_attention"]))),
   ),
-  sliding_window_pattern: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(6))),
+  sliding_window_pattern: size(6),
   /** Not read by the attention of Gemma 3. */
   attn_logit_softcapping: Schema.optionalKey(Schema.Null),
-  final_logit_softcapping: Schema.NullOr(Schema.Finite).pipe(Schema.withDecodingDefaultKey(Effect.succeed(null))),
-  attention_bias: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
-  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(true))),
+  final_logit_softcapping: withDefault(Schema.NullOr(Schema.Finite), null),
+  attention_bias: flag(false),
+  tie_word_embeddings: flag(true),
   rope_theta: Schema.optionalKey(Schema.Finite),
   rope_local_base_freq: Schema.optionalKey(Schema.Finite),
   /** The older spelling, of the layers that do not slide. */
@@ -54,11 +50,7 @@ const Config = Schema.Struct({
     ),
   ),
 }).check(
-  Schema.makeFilter((c) =>
-    c.num_attention_heads % c.num_key_value_heads === 0
-      ? undefined
-      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
-  ),
+  evenGroups,
   Schema.makeFilter((c) => Rotary.problem(turns(c, "full_attention")) ?? Rotary.problem(turns(c, "sliding_attention"))),
   Schema.makeFilter(
     (c) =>
@@ -85,11 +77,10 @@ const turns = (
   rope_parameters: c.rope_parameters?.[kind] ?? (kind === "full_attention" ? (c.rope_scaling ?? null) : null),
 })
 
-const heads = (c: Config) => ({ query: c.num_attention_heads, keyValue: c.num_key_value_heads, dim: c.head_dim })
-
 export default Family.make<Config>({
   covers: "Gemma 3, text",
   config: Config,
+  ...Decoder.frame,
   shape: (c) => ({
     layers: c.num_hidden_layers,
     hidden: c.hidden_size,
@@ -110,8 +101,7 @@ export default Family.make<Config>({
       ),
     ),
 
-  embed: (b, c, tokens) =>
-    b.scale(b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens), Math.sqrt(c.hidden_size)),
+  embed: (b, c, tokens) => b.scale(Decoder.embed(b, c, tokens), Math.sqrt(c.hidden_size)),
 
   block: (b, c, hidden, layer) => {
     const { dim } = heads(c)
@@ -138,13 +128,9 @@ export default Family.make<Config>({
   },
 
   head: (b, c, hidden) => {
-    const logits = Decoder.head(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden, 1))
+    const logits = Decoder.logits(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden, 1))
     return c.final_logit_softcapping === null ? logits : b.softcap(logits, c.final_logit_softcapping)
   },
-
-  prefix: (layer) => `model.layers.${layer}.`,
-  ignored: Decoder.ignored,
-  rename: Decoder.rename,
 
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "gemma3"),

@@ -2,15 +2,12 @@
  * GPT-2 (Radford et al. 2019) and everything that shares its block: DistilGPT2, Cerebras-GPT, Megatron-LM's exports.
  * Follows `modeling_gpt2.py` of Hugging Face transformers, whose `Conv1D` stores a matrix as [in, out].
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
+import { flag, number, oneOf, Positive, sameUnderBoth, size } from "./Config.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
 /** The two names each of these sizes goes by. */
 const SPELLINGS = [
@@ -21,7 +18,7 @@ const SPELLINGS = [
 ] as const
 
 const Config = Schema.Struct({
-  vocab_size: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(50_257))),
+  vocab_size: size(50_257),
   n_embd: Schema.optionalKey(Positive),
   hidden_size: Schema.optionalKey(Positive),
   n_layer: Schema.optionalKey(Positive),
@@ -32,27 +29,14 @@ const Config = Schema.Struct({
   max_position_embeddings: Schema.optionalKey(Positive),
   /** Four times the hidden state by default. */
   n_inner: Schema.optionalKey(Schema.NullOr(Positive)),
-  activation_function: Schema.Literals([
-    "gelu_new",
-    "gelu_fast",
-    "gelu_pytorch_tanh",
-    "gelu",
-    "relu",
-    "silu",
-    "swish",
-  ]).pipe(Schema.withDecodingDefaultKey(Effect.succeed("gelu_new" as const))),
-  layer_norm_epsilon: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
+  activation_function: oneOf("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "relu", "silu", "swish"),
+  layer_norm_epsilon: number(1e-5),
   scale_attn_weights: flag(true),
   scale_attn_by_inverse_layer_idx: flag(false),
-  add_cross_attention: Schema.Literal(false).pipe(Schema.withDecodingDefaultKey(Effect.succeed(false as const))),
+  add_cross_attention: oneOf(false),
   tie_word_embeddings: flag(true),
 }).check(
-  Schema.makeFilter((c) => {
-    const unequal = SPELLINGS.find(([one, other]) => (c[one] ?? c[other]) !== (c[other] ?? c[one]))
-    if (unequal === undefined) return undefined
-    const [one, other] = unequal
-    return `${one} ${c[one]} and ${other} ${c[other]} are the same size under two names; give one`
-  }),
+  sameUnderBoth(SPELLINGS),
   Schema.makeFilter((c) => {
     const { hidden, query } = sizes(c)
     return hidden % query === 0 ? undefined : `n_embd ${hidden} is not a multiple of n_head ${query}`

@@ -2,12 +2,9 @@
  * GPT-Neo (Black et al. 2021) and TinyStories (Eldan & Li 2023). Follows `modeling_gpt_neo.py` of Hugging Face
  * transformers: a layer sees all that is past or only a window of it, and scores are not scaled.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { flag, number, oneOf, Positive, sameUnderBoth, size } from "./Config.ts"
 import * as Family from "./Family.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
 const Kind = Schema.Literals(["global", "local"])
 /** Kinds of layers in turn, and how often in a row: `[["global", "local"], 12]`. */
@@ -34,18 +31,11 @@ const Config = Schema.Struct({
   attention_layers: Schema.optionalKey(Schema.NullOr(Schema.Array(Kind))),
   /** Tokens that a token sees in a local layer, itself included. */
   window_size: size(256),
-  activation_function: Schema.Literals(["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "relu"]).pipe(
-    Schema.withDecodingDefaultKey(Effect.succeed("gelu_new" as const)),
-  ),
-  layer_norm_epsilon: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
-  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(true))),
+  activation_function: oneOf("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu", "relu"),
+  layer_norm_epsilon: number(1e-5),
+  tie_word_embeddings: flag(true),
 }).check(
-  Schema.makeFilter((c) => {
-    const unequal = SPELLINGS.find(([one, other]) => (c[one] ?? c[other]) !== (c[other] ?? c[one]))
-    if (unequal === undefined) return undefined
-    const [one, other] = unequal
-    return `${one} ${c[one]} and ${other} ${c[other]} are the same size under two names; give one`
-  }),
+  sameUnderBoth(SPELLINGS),
   Schema.makeFilter((c) => {
     const { query } = sizes(c)
     return c.hidden_size % query === 0

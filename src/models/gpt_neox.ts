@@ -3,16 +3,13 @@
  * Polyglot-Ko. Follows `modeling_gpt_neox.py` of Hugging Face transformers: attention and MLP side by side, a part of
  * each head turned by rotary positions, queries, keys and values of one head next to each other in one matrix.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
+import { evenHeads, flag, heads, number, oneOf, size } from "./Config.ts"
+import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
-const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
 const Config = Schema.Struct({
   vocab_size: size(50_432),
@@ -21,10 +18,8 @@ const Config = Schema.Struct({
   num_hidden_layers: size(44),
   num_attention_heads: size(64),
   max_position_embeddings: size(2048),
-  hidden_act: Schema.Literals(["gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu"]).pipe(
-    Schema.withDecodingDefaultKey(Effect.succeed("gelu" as const)),
-  ),
-  layer_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
+  hidden_act: oneOf("gelu", "gelu_fast", "gelu_new", "gelu_pytorch_tanh", "relu"),
+  layer_norm_eps: number(1e-5),
   use_parallel_residual: flag(true),
   attention_bias: flag(true),
   tie_word_embeddings: flag(false),
@@ -33,11 +28,7 @@ const Config = Schema.Struct({
   rotary_emb_base: Schema.optionalKey(Schema.Finite),
   rotary_pct: Schema.optionalKey(Rotary.Part),
 }).check(
-  Schema.makeFilter((c) =>
-    c.hidden_size % c.num_attention_heads === 0
-      ? undefined
-      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}`,
-  ),
+  evenHeads,
   Rotary.check,
   Schema.makeFilter((c) => {
     const { partial_rotary_factor: part, rope_theta: theta } = rotary(c)
@@ -60,23 +51,12 @@ const rotary = <C extends { readonly rotary_emb_base?: number; readonly rotary_p
   partial_rotary_factor: c.rotary_pct ?? 0.25,
 })
 
-const heads = (c: Pick<Config, "hidden_size" | "num_attention_heads">) => ({
-  query: c.num_attention_heads,
-  keyValue: c.num_attention_heads,
-  dim: c.hidden_size / c.num_attention_heads,
-})
 const rotaryDim = (c: Config) => Rotary.rotaryDim(rotary(c), heads(c).dim)
 
 export default Family.make<Config>({
   covers: "GPT-NeoX, Pythia, Dolly, RedPajama-INCITE, StableLM-Alpha, Polyglot-Ko",
   config: Config,
-  shape: (c) => ({
-    layers: c.num_hidden_layers,
-    hidden: c.hidden_size,
-    vocabulary: c.vocab_size,
-    memory: { kind: "keyValue", heads: heads(c) },
-    context: Rotary.context(c, c.max_position_embeddings),
-  }),
+  shape: Decoder.shape,
   tables: (c, length) => Rope.tables(Rotary.rope(rotary(c), c.max_position_embeddings), rotaryDim(c), length),
   tableKey: (c, length) => Rotary.tableKey(rotary(c), c.max_position_embeddings, length),
 

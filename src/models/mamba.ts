@@ -2,17 +2,15 @@
  * Mamba (Gu & Dao 2023): selective state spaces in place of attention. Follows `modeling_mamba.py` of Hugging Face
  * transformers. All is computed in float32, which is where `residual_in_fp32` keeps the residuals anyway.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
 import * as Scan from "../onnx/Scan.ts"
+import { flag, number, oneOf, Positive, sameUnderBoth, size, withDefault } from "./Config.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 const Size = Schema.optionalKey(Positive)
-const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
 /** Of a convolution; published models have 4. */
 const MOST_TAPS = 16
@@ -27,7 +25,7 @@ const SPELLINGS = [
 ] as const
 
 const Config = Schema.Struct({
-  vocab_size: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(50_280))),
+  vocab_size: size(50_280),
   hidden_size: Size,
   d_model: Size,
   num_hidden_layers: Size,
@@ -35,27 +33,20 @@ const Config = Schema.Struct({
   intermediate_size: Size,
   d_inner: Size,
   /** Gives the inner size where there is none. */
-  expand: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(2))),
+  expand: size(2),
   state_size: Size,
   d_state: Size,
   conv_kernel: Size,
   d_conv: Size,
   /** `auto`: a sixteenth of the hidden size. */
-  time_step_rank: Schema.Union([Positive, Schema.Literal("auto")]).pipe(
-    Schema.withDecodingDefaultKey(Effect.succeed("auto" as const)),
-  ),
-  layer_norm_epsilon: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
-  hidden_act: Schema.Literals(["silu", "swish"]).pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
+  time_step_rank: withDefault(Schema.Union([Positive, Schema.Literal("auto")]), "auto"),
+  layer_norm_epsilon: number(1e-5),
+  hidden_act: oneOf("silu", "swish"),
   use_bias: flag(false),
   use_conv_bias: flag(true),
   tie_word_embeddings: flag(true),
 }).check(
-  Schema.makeFilter((c) => {
-    const unequal = SPELLINGS.find(([one, other]) => (c[one] ?? c[other]) !== (c[other] ?? c[one]))
-    if (unequal === undefined) return undefined
-    const [one, other] = unequal
-    return `${one} ${c[one]} and ${other} ${c[other]} are the same size under two names; give one`
-  }),
+  sameUnderBoth(SPELLINGS),
   Schema.makeFilter((c) =>
     sizes(c).kernel >= 2 ? undefined : "conv_kernel 1 sees no token but its own; kernels from 2 on are known",
   ),

@@ -2,15 +2,13 @@
  * Mixtral (Jiang et al. 2024): Mistral's attention, and experts of which each token passes through a few. Mixtral 8x7B
  * and 8x22B, and merges of other numbers of experts. Follows `modeling_mixtral.py` of Hugging Face transformers.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
+import { evenGroups, evenHeadsOrDim, flag, heads, number, oneOf, Positive, size, withDefault } from "./Config.ts"
 import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 
 const Config = Schema.Struct({
   hidden_size: Positive,
@@ -18,43 +16,29 @@ const Config = Schema.Struct({
   num_hidden_layers: Positive,
   num_attention_heads: Positive,
   /** Absent: 8. Null: as many as heads. */
-  num_key_value_heads: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(8))),
+  num_key_value_heads: withDefault(Schema.NullOr(Positive), 8),
   head_dim: Schema.optionalKey(Schema.NullOr(Positive)),
   vocab_size: Positive,
-  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(131_072))),
-  rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
-  hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
-  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
-  sliding_window: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(null))),
-  num_local_experts: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(8))),
-  num_experts_per_tok: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(2))),
+  max_position_embeddings: size(131_072),
+  rms_norm_eps: number(1e-5),
+  hidden_act: oneOf("silu"),
+  tie_word_embeddings: flag(false),
+  sliding_window: withDefault(Schema.NullOr(Positive), null),
+  num_local_experts: size(8),
+  num_experts_per_tok: size(2),
   ...Rotary.fields,
 }).check(
-  Schema.makeFilter((c) =>
-    c.num_attention_heads % (c.num_key_value_heads ?? c.num_attention_heads) === 0
-      ? undefined
-      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
-  ),
-  Schema.makeFilter((c) =>
-    c.head_dim != null || c.hidden_size % c.num_attention_heads === 0
-      ? undefined
-      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}; give head_dim`,
-  ),
+  evenGroups,
+  evenHeadsOrDim,
   Schema.makeFilter((c) =>
     c.num_experts_per_tok <= c.num_local_experts
       ? undefined
       : `num_experts_per_tok ${c.num_experts_per_tok} is more than num_local_experts ${c.num_local_experts}`,
   ),
   Rotary.check,
-  Schema.makeFilter((c) => Rotary.misfit(c, heads(c).dim)),
+  Rotary.wholeHeads,
 )
-interface Config extends Schema.Schema.Type<typeof Config> {}
-
-const heads = (c: Pick<Config, "num_attention_heads" | "num_key_value_heads" | "head_dim" | "hidden_size">) => ({
-  query: c.num_attention_heads,
-  keyValue: c.num_key_value_heads ?? c.num_attention_heads,
-  dim: c.head_dim ?? c.hidden_size / c.num_attention_heads,
-})
+type Config = typeof Config.Type
 
 const THETA = 1_000_000
 const plain = { bias: false }
@@ -62,17 +46,8 @@ const plain = { bias: false }
 export default Family.make<Config>({
   covers: "Mixtral 8x7B, 8x22B, merges of other numbers of experts",
   config: Config,
-  shape: (c) => ({
-    layers: c.num_hidden_layers,
-    hidden: c.hidden_size,
-    vocabulary: c.vocab_size,
-    memory: { kind: "keyValue", heads: heads(c) },
-    context: Rotary.context(c, c.max_position_embeddings),
-  }),
+  ...Decoder.frame,
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings, THETA), heads(c).dim, length),
-  tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
-
-  embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
 
   block: (b, c, hidden) => {
     const { graph } = b
@@ -114,24 +89,13 @@ export default Family.make<Config>({
     },
   },
 
-  head: (b, c, hidden) => Decoder.head(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden)),
-
-  prefix: (layer) => `model.layers.${layer}.`,
-  ignored: Decoder.ignored,
-  rename: Decoder.rename,
-
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "llama") && (metadata.get("llama.expert_count") ?? 0) !== 0,
-    config: (metadata, floats, shapes) => {
-      const sizes = Gguf.sizes("llama", metadata, shapes)
-      return {
-        ...sizes,
-        ...Gguf.rope("llama", metadata, floats, sizes.head_dim),
-        rms_norm_eps: Gguf.rmsNormEpsilon("llama", metadata),
-        num_local_experts: Gguf.need(metadata, "llama.expert_count"),
-        num_experts_per_tok: Gguf.need(metadata, "llama.expert_used_count"),
-      }
-    },
+    config: (metadata, floats, shapes) => ({
+      ...Gguf.decoder("llama", metadata, floats, shapes),
+      num_local_experts: Gguf.need(metadata, "llama.expert_count"),
+      num_experts_per_tok: Gguf.need(metadata, "llama.expert_used_count"),
+    }),
     // Experts are stacked in one tensor, and before April 2024 were apart: blk.0.ffn_up_exps, blk.0.ffn_up.5
     tensors: (name, c) => {
       const [, layer, own, expert] = /^blk\.(\d+)\.ffn_(gate|up|down)(?:_exps|\.(\d+))\.weight$/.exec(name) ?? []

@@ -3,15 +3,11 @@
  * of Hugging Face transformers. Learned positions begin at row 2 of their table; OPT-350M alone normalizes after the
  * residual instead of before, and has word vectors narrower than the hidden state.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
+import { evenHeads, flag, heads, oneOf, Positive, size } from "./Config.ts"
 import * as Family from "./Family.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
-const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
 const Config = Schema.Struct({
   vocab_size: size(50_272),
@@ -22,33 +18,20 @@ const Config = Schema.Struct({
   max_position_embeddings: size(2048),
   /** Columns of the word vectors; as many as the hidden state has by default. */
   word_embed_proj_dim: Schema.optionalKey(Schema.NullOr(Positive)),
-  activation_function: Schema.Literals(["relu", "gelu"]).pipe(
-    Schema.withDecodingDefaultKey(Effect.succeed("relu" as const)),
-  ),
+  activation_function: oneOf("relu", "gelu"),
   do_layer_norm_before: flag(true),
   /** Of checkpoints tuned before the last norm was found missing. */
   _remove_final_layer_norm: flag(false),
   enable_bias: flag(true),
   layer_norm_elementwise_affine: flag(true),
   tie_word_embeddings: flag(true),
-}).check(
-  Schema.makeFilter((c) =>
-    c.hidden_size % c.num_attention_heads === 0
-      ? undefined
-      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}`,
-  ),
-)
+}).check(evenHeads)
 type Config = typeof Config.Type
 
 /** Rows of the position table before that of the first token. */
 const OFFSET = 2
 const EPSILON = 1e-5
 
-const heads = (c: Config) => ({
-  query: c.num_attention_heads,
-  keyValue: c.num_attention_heads,
-  dim: c.hidden_size / c.num_attention_heads,
-})
 const wordSize = (c: Config) => c.word_embed_proj_dim ?? c.hidden_size
 const projected = (c: Config) => wordSize(c) !== c.hidden_size
 

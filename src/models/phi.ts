@@ -3,17 +3,14 @@
  * transformers: attention and MLP side by side after one norm, a part of each head turned by rotary positions, biases
  * throughout, the head included.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import type { Value } from "../onnx/Graph.ts"
+import { evenGroups, evenHeads, flag, heads, number, oneOf, Positive, size } from "./Config.ts"
+import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
-const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
 const Config = Schema.Struct({
   vocab_size: size(51_200),
@@ -23,24 +20,14 @@ const Config = Schema.Struct({
   num_attention_heads: size(32),
   num_key_value_heads: Schema.optionalKey(Schema.NullOr(Positive)),
   max_position_embeddings: size(2048),
-  hidden_act: Schema.Literals(["gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu"]).pipe(
-    Schema.withDecodingDefaultKey(Effect.succeed("gelu_new" as const)),
-  ),
-  layer_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
+  hidden_act: oneOf("gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu"),
+  layer_norm_eps: number(1e-5),
   qk_layernorm: flag(false),
   tie_word_embeddings: flag(false),
   ...Rotary.fields,
 }).check(
-  Schema.makeFilter((c) =>
-    c.hidden_size % c.num_attention_heads === 0
-      ? undefined
-      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}`,
-  ),
-  Schema.makeFilter((c) =>
-    c.num_attention_heads % (c.num_key_value_heads ?? c.num_attention_heads) === 0
-      ? undefined
-      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
-  ),
+  evenHeads,
+  evenGroups,
   Rotary.check,
   Schema.makeFilter((c) => {
     const turned = rotaryDim(c)
@@ -49,27 +36,13 @@ const Config = Schema.Struct({
 )
 type Config = typeof Config.Type
 
-const heads = (c: Config) => ({
-  query: c.num_attention_heads,
-  keyValue: c.num_key_value_heads ?? c.num_attention_heads,
-  dim: c.hidden_size / c.num_attention_heads,
-})
 const rotaryDim = (c: Config) => Rotary.rotaryDim(c, heads(c).dim, 0.5)
 
 export default Family.make<Config>({
   covers: "Phi-1, Phi-1.5, Phi-2",
   config: Config,
-  shape: (c) => ({
-    layers: c.num_hidden_layers,
-    hidden: c.hidden_size,
-    vocabulary: c.vocab_size,
-    memory: { kind: "keyValue", heads: heads(c) },
-    context: Rotary.context(c, c.max_position_embeddings),
-  }),
+  ...Decoder.frame,
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), rotaryDim(c), length),
-  tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
-
-  embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
 
   block: (b, c, hidden) => {
     const bias = { bias: true }
@@ -112,13 +85,8 @@ export default Family.make<Config>({
       c.tie_word_embeddings ? { bias: true, weight: "model.embed_tokens.weight" } : { bias: true },
     ),
 
-  prefix: (layer) => `model.layers.${layer}.`,
   // Checkpoints of the bare model lack the prefix.
   rename: (name) => name.replace(/^(?=(embed_tokens|layers|final_layernorm)\.)/, "model."),
-  ignored: (c) =>
-    c.tie_word_embeddings
-      ? /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$|^lm_head\.weight$/
-      : /^model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$/,
 
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "phi2"),

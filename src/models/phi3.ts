@@ -3,15 +3,13 @@
  * positions that may turn part of a head. Phi-3-mini, Phi-3-medium, Phi-3.5-mini, Phi-4, Phi-4-mini. Follows
  * `modeling_phi3.py` of Hugging Face transformers.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
+import { evenGroups, evenHeadsOrDim, flag, heads, number, oneOf, Positive, size, withDefault } from "./Config.ts"
 import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
 
 const Config = Schema.Struct({
   hidden_size: Positive,
@@ -21,24 +19,16 @@ const Config = Schema.Struct({
   num_key_value_heads: Schema.optionalKey(Schema.NullOr(Positive)),
   head_dim: Schema.optionalKey(Schema.NullOr(Positive)),
   vocab_size: Positive,
-  max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(4096))),
-  rms_norm_eps: Schema.Finite.pipe(Schema.withDecodingDefaultKey(Effect.succeed(1e-5))),
-  hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
-  tie_word_embeddings: Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(false))),
-  sliding_window: Schema.NullOr(Positive).pipe(Schema.withDecodingDefaultKey(Effect.succeed(null))),
+  max_position_embeddings: size(4096),
+  rms_norm_eps: number(1e-5),
+  hidden_act: oneOf("silu"),
+  tie_word_embeddings: flag(false),
+  sliding_window: withDefault(Schema.NullOr(Positive), null),
   ...Rotary.fields,
-  original_max_position_embeddings: Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(4096))),
+  original_max_position_embeddings: size(4096),
 }).check(
-  Schema.makeFilter((c) =>
-    c.num_attention_heads % (c.num_key_value_heads ?? c.num_attention_heads) === 0
-      ? undefined
-      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
-  ),
-  Schema.makeFilter((c) =>
-    c.head_dim != null || c.hidden_size % c.num_attention_heads === 0
-      ? undefined
-      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}; give head_dim`,
-  ),
+  evenGroups,
+  evenHeadsOrDim,
   Rotary.check,
   Schema.makeFilter((c) => Rotary.misfit(c, turned(c))),
   Schema.makeFilter((c) => {
@@ -46,13 +36,7 @@ const Config = Schema.Struct({
     return type === "default" || type === "longrope" ? undefined : `rope type '${type}'; Phi-3 has default and longrope`
   }),
 )
-interface Config extends Schema.Schema.Type<typeof Config> {}
-
-const heads = (c: Config) => ({
-  query: c.num_attention_heads,
-  keyValue: c.num_key_value_heads ?? c.num_attention_heads,
-  dim: c.head_dim ?? c.hidden_size / c.num_attention_heads,
-})
+type Config = typeof Config.Type
 
 /** Leading channels of a head that are turned. */
 const turned = (c: Config) => Rotary.rotaryDim(c, heads(c).dim)
@@ -60,17 +44,8 @@ const turned = (c: Config) => Rotary.rotaryDim(c, heads(c).dim)
 export default Family.make<Config>({
   covers: "Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini",
   config: Config,
-  shape: (c) => ({
-    layers: c.num_hidden_layers,
-    hidden: c.hidden_size,
-    vocabulary: c.vocab_size,
-    memory: { kind: "keyValue", heads: heads(c) },
-    context: Rotary.context(c, c.max_position_embeddings),
-  }),
+  ...Decoder.frame,
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), turned(c), length),
-  tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
-
-  embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
 
   block: (b, c, hidden) => {
     const { dim, keyValue, query } = heads(c)
@@ -97,12 +72,6 @@ export default Family.make<Config>({
     const down = b.linear("mlp.down_proj", [c.hidden_size, c.intermediate_size], inner, plain)
     return b.unflatten(b.add(h, down), c.hidden_size, hidden)
   },
-
-  head: (b, c, hidden) => Decoder.head(b, c, b.rmsNorm("model.norm", c.hidden_size, c.rms_norm_eps, hidden)),
-
-  prefix: (layer) => `model.layers.${layer}.`,
-  ignored: Decoder.ignored,
-  rename: Decoder.rename,
 
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "phi3"),

@@ -3,19 +3,15 @@
  * Hugging Face transformers: Llama's block with layer norms that have biases, a part of each head turned by rotary
  * positions; in the 12B, attention and MLP side by side after one norm, and a norm for each head of queries and keys.
  */
-import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Rope from "../math/Rope.ts"
 import type { Block } from "../onnx/Block.ts"
 import type { Value } from "../onnx/Graph.ts"
+import { evenGroups, evenHeads, flag, heads, oneOf, size } from "./Config.ts"
 import * as Decoder from "./Decoder.ts"
 import * as Family from "./Family.ts"
 import * as Gguf from "./Gguf.ts"
 import * as Rotary from "./Rotary.ts"
-
-const Positive = Schema.Int.check(Schema.isGreaterThan(0))
-const size = (otherwise: number) => Positive.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
-const flag = (otherwise: boolean) => Schema.Boolean.pipe(Schema.withDecodingDefaultKey(Effect.succeed(otherwise)))
 
 const Config = Schema.Struct({
   vocab_size: size(50_304),
@@ -25,7 +21,7 @@ const Config = Schema.Struct({
   num_attention_heads: size(32),
   num_key_value_heads: size(32),
   max_position_embeddings: size(4096),
-  hidden_act: Schema.Literal("silu").pipe(Schema.withDecodingDefaultKey(Effect.succeed("silu" as const))),
+  hidden_act: oneOf("silu"),
   layer_norm_eps: Schema.optionalKey(Schema.Finite),
   use_qkv_bias: flag(false),
   qk_layernorm: flag(false),
@@ -36,16 +32,8 @@ const Config = Schema.Struct({
   norm_eps: Schema.optionalKey(Schema.Finite),
   rope_pct: Schema.optionalKey(Rotary.Part),
 }).check(
-  Schema.makeFilter((c) =>
-    c.hidden_size % c.num_attention_heads === 0
-      ? undefined
-      : `hidden_size ${c.hidden_size} is not a multiple of num_attention_heads ${c.num_attention_heads}`,
-  ),
-  Schema.makeFilter((c) =>
-    c.num_attention_heads % c.num_key_value_heads === 0
-      ? undefined
-      : `num_attention_heads ${c.num_attention_heads} is not a multiple of num_key_value_heads ${c.num_key_value_heads}`,
-  ),
+  evenHeads,
+  evenGroups,
   Schema.makeFilter((c) =>
     epsilon(c) === (c.norm_eps ?? epsilon(c))
       ? undefined
@@ -63,11 +51,6 @@ type Config = typeof Config.Type
 
 const epsilon = (c: Pick<Config, "layer_norm_eps" | "norm_eps">) => c.layer_norm_eps ?? c.norm_eps ?? 1e-5
 
-const heads = (c: Config) => ({
-  query: c.num_attention_heads,
-  keyValue: c.num_key_value_heads,
-  dim: c.hidden_size / c.num_attention_heads,
-})
 const rotaryDim = (c: Config) => Rotary.rotaryDim(c, heads(c).dim, c.rope_pct ?? 0.25)
 
 /** Each head of [batch, sequence, count x dim] by itself, with a gain of its own: `<site>.norms.<head>.weight`. */
@@ -90,17 +73,8 @@ export default Family.make<Config>({
     },
   },
   config: Config,
-  shape: (c) => ({
-    layers: c.num_hidden_layers,
-    hidden: c.hidden_size,
-    vocabulary: c.vocab_size,
-    memory: { kind: "keyValue", heads: heads(c) },
-    context: Rotary.context(c, c.max_position_embeddings),
-  }),
+  ...Decoder.frame,
   tables: (c, length) => Rope.tables(Rotary.rope(c, c.max_position_embeddings), rotaryDim(c), length),
-  tableKey: (c, length) => Rotary.tableKey(c, c.max_position_embeddings, length),
-
-  embed: (b, c, tokens) => b.lookup("model.embed_tokens", [c.vocab_size, c.hidden_size], tokens),
 
   block: (b, c, hidden) => {
     const size = c.hidden_size
@@ -125,11 +99,7 @@ export default Family.make<Config>({
   },
 
   head: (b, c, hidden) =>
-    Decoder.head(b, c, b.layerNorm("model.norm", c.hidden_size, epsilon(c), hidden, { bias: true })),
-
-  prefix: (layer) => `model.layers.${layer}.`,
-  rename: Decoder.rename,
-  ignored: Decoder.ignored,
+    Decoder.logits(b, c, b.layerNorm("model.norm", c.hidden_size, epsilon(c), hidden, { bias: true })),
 
   gguf: {
     is: (metadata) => Gguf.isOf(metadata, "stablelm"),
