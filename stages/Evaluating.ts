@@ -50,14 +50,18 @@ export const evaluate = Effect.fnUntraced(function* (
     error._tag === "Unscorable" ? new StageFailure({ reason: `${params.task}: ${error.message}` }) : error,
   )
   const lines = outcome.records.map((record) => JSON.stringify(record)).join("\n")
+  const samples: Array<number> = []
   const value: Scores.Value = {
     task: params.task,
     kind,
-    metrics: outcome.metrics.map(({ interval, ...metric }) => ({
-      ...metric,
-      ...(interval && { interval: [...interval] }),
-    })),
+    metrics: outcome.metrics.map(({ interval, samples: own, ...metric }) => {
+      const first = samples.length
+      for (const sample of own ?? []) samples.push(sample)
+      return { ...metric, ...(interval && { interval: [...interval] }), ...(own && { samples: [first, own.length] }) }
+    }),
+    items: createHash("sha256").update(JSON.stringify(items)).digest("hex"),
     records: yield* context.put(new TextEncoder().encode(`${lines}\n`)),
+    samples: yield* context.put(new Uint8Array(Float64Array.from(samples).buffer)),
     effectiveBits: effectiveBits(model, own),
   }
   return value

@@ -19,6 +19,8 @@ export const Metric = Schema.Struct({
   chance: Schema.optionalKey(Schema.Finite),
   /** Is this what the task is usually quoted by? Tables show primary metrics unless told otherwise. */
   primary: Schema.Boolean,
+  /** Where its numbers per item are among the `samples`: the first, and how many. */
+  samples: Schema.optionalKey(Schema.Tuple([Schema.Int, Schema.Int])),
 })
 export type Metric = typeof Metric.Type
 
@@ -26,8 +28,12 @@ export const Value = Schema.Struct({
   task: Schema.String,
   kind: Schema.String,
   metrics: Schema.Array(Metric),
+  /** Digest of what was asked: cells of equal items can be compared item by item. */
+  items: Schema.String,
   /** One JSON object per item, one item per line. */
   records: Artifact.Blob,
+  /** Float64: what the metrics are made of. */
+  samples: Artifact.Blob,
   /** Bits per quantizable weight, for the table. */
   effectiveBits: Schema.Finite,
 })

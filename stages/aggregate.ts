@@ -167,7 +167,7 @@ export default Stage.make({
   hints: {},
   gives: Table,
   outline: (params, { scores }) => Effect.map(plan(params, scores.map(placed)), ({ axes, title }) => ({ title, axes })),
-  run: Effect.fn("aggregate")(function* (params, inputs) {
+  run: Effect.fn("aggregate")(function* (params, inputs, context) {
     const scores = inputs.scores.map(placed)
     const table = yield* Effect.mapError(plan(params, scores), ({ reason }) => new StageFailure({ reason }))
     const metrics = new Map<string, ReadonlyMap<string, Metric>>()
@@ -185,20 +185,33 @@ export default Stage.make({
     if (unknown !== undefined)
       return yield* new StageFailure({ reason: `no task gives the metric \`${unknown}\`; there are ${quoted(known)}` })
 
+    const samples = new Map<string, Float64Array>()
+    for (const { cell, value } of scores) {
+      const { buffer } = yield* context.read(value.samples)
+      samples.set(cell, new Float64Array(buffer, 0, value.samples.bytes / 8))
+    }
+    const samplesOf = (cell: string, [first, count]: readonly [number, number]) =>
+      samples.get(cell)!.subarray(first, first + count)
+
     const rows: Array<Row> = []
     for (const scored of scores) {
       const base = table.baselineOf(scored)
       const setting = table.settingOf === undefined ? {} : { setting: table.settingOf(scored) }
       for (const metric of scored.value.metrics) {
-        const { group, name, primary, ...measured } = metric
+        const { group, name, primary, samples: own, ...measured } = metric
         const against = base && metrics.get(base.cell)!.get(metricKey(metric))
+        const same = base?.value.items === scored.value.items && own?.[1] === against?.samples?.[1]
+        const pairs =
+          same && own && against?.samples
+            ? { own: samplesOf(scored.cell, own), baseline: samplesOf(base!.cell, against.samples) }
+            : undefined
         rows.push({
           cell: scored.cell,
           coordinates: scored.coordinates,
           labels: { task: labelOf(scored, "task"), metric: name, ...(group === undefined ? {} : { group }) },
           attributes: { ...setting, effective_bits: scored.value.effectiveBits },
           ...measured,
-          ...(against === undefined ? {} : compare(metric, against)),
+          ...(against === undefined ? {} : compare(metric, against, pairs)),
           isBaseline: base?.cell === scored.cell,
           shown: (params.metrics?.includes(name) ?? primary) && (group === undefined || params.groups === true),
         })

@@ -19,7 +19,10 @@ const atTask = <A>(effect: Effect.Effect<A, { readonly message: string }>): Effe
 const scorerFile = (file: string) =>
   Effect.gen(function* () {
     const { kind } = yield* atTask(Task.readCommon(file))
-    return yield* Plugin.path("tasks", kind, ["task"], ".ts")
+    return yield* Effect.mapError(
+      Plugin.path("tasks", kind, ["task"], ".ts"),
+      ({ reason }) => new Problem({ path: ["task"], reason: `${file}: kind: ${reason}` }),
+    )
   })
 
 /** Settings that a study may sweep; each replaces the task's own. */
@@ -115,6 +118,10 @@ export default Stage.make({
       }
       const chat: Prompt.Chat = params.chat ?? ("chat" in task ? (task.chat as Prompt.Chat) : false)
       if (chat !== false) {
+        if (params.bos !== undefined || ("bos" in task && task.bos !== undefined)) {
+          const reason = "'bos' is for prompts that stand as they are; a chat template begins its own texts"
+          return yield* new Problem({ path: [params.bos === undefined ? "task" : "bos"], reason })
+        }
         for (const { templates } of reference ? [model, reference] : [model]) {
           yield* Effect.mapError(tried(chat, templates), ({ message }) => {
             const reason = `${params.task} asks in the model's chat template, and ${message}`

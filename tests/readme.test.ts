@@ -1,6 +1,8 @@
 /** What the README says of the code is so. */
 import { assert, it } from "@effect/vitest"
 import { existsSync, readFileSync } from "node:fs"
+import type { Scorer } from "../src/tasks/Scorer.ts"
+import { modules } from "./support/plugins.ts"
 
 const root = new URL("../", import.meta.url)
 const readme = readFileSync(new URL("README.md", root), "utf8")
@@ -24,4 +26,14 @@ it("the files it counts have as many lines", () => {
     counted,
     counted.map(([path]) => [path, lines(path as string)]),
   )
+})
+
+it("names every key of every kind of task", async () => {
+  const kinds = await modules("src/tasks")
+  assert.isAbove(kinds.length, 3)
+  for (const { name, value } of kinds) {
+    const [row] = new RegExp(`^\\| \`${name}\` .*$`, "m").exec(readme) ?? [""]
+    const named = [...row.matchAll(/`(\w+)`/g)].map(([, key]) => key!)
+    for (const key of Object.keys((value as Scorer<any>).fields)) assert.include(named, key, name)
+  }
 })

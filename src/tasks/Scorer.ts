@@ -19,6 +19,11 @@ export interface Metric {
   readonly better: "lower" | "higher" | "neither"
   readonly chance?: number
   readonly primary: boolean
+  /**
+   * One number per item, in their order, whose mean `value` is or rises with: the same items under two settings are
+   * compared one by one.
+   */
+  readonly samples?: ReadonlyArray<number>
 }
 
 /** A row of the task's data. A text file is one item with the field `text`. */

@@ -10,9 +10,31 @@ export const finite = (value: number): number => Math.min(value, Number.MAX_VALU
 export const exp = (value: number): number => finite(Math.exp(value))
 
 /** The mean of one number per item, with its standard error. */
-export const average = (name: string, values: ArrayLike<number>, kind: Kind): Metric => {
+export const average = (name: string, values: ReadonlyArray<number>, kind: Kind): Metric => {
   const stderr = standardError(values)
-  return { name, value: mean(values), n: values.length, ...(Number.isFinite(stderr) && { stderr }), ...kind }
+  return {
+    name,
+    value: mean(values),
+    n: values.length,
+    ...(Number.isFinite(stderr) && { stderr }),
+    ...kind,
+    samples: values,
+  }
+}
+
+/**
+ * The mean of one number per token. Tokens of one sequence are not independent: each of `spans` counts as one sample, its
+ * share of the mean.
+ */
+export const overTokens = (name: string, values: ArrayLike<number>, spans: Spans, kind: Kind): Metric => {
+  const n = values.length
+  const sums = spans.map((span) => sum(values, span))
+  const samples = sums.map((total) => (total * spans.length) / n)
+  const center = mean(samples)
+  const stderr = standardError(
+    spans.map(([first, last], i) => samples[i]! - (center * (last - first) * spans.length) / n),
+  )
+  return { name, value: center, n, ...(Number.isFinite(stderr) && { stderr }), ...kind, samples }
 }
 
 /** `average` over all items and, where items have a group, over each group in order of first appearance. */
@@ -51,17 +73,17 @@ const ranked = (name: string, values: ArrayLike<number>, q: number): Metric => {
  * median, 99th percentile, maximum), how often both find the same token most likely, and the mean change of the
  * targets' log-probability.
  */
-export const divergence = ({ greedy, logprob, reference }: TokenScores): ReadonlyArray<Metric> => {
+export const divergence = ({ greedy, logprob, reference }: TokenScores, spans: Spans): ReadonlyArray<Metric> => {
   if (reference === undefined || logprob.length === 0) return []
   const agree = Array.from(greedy, (token, i) => (token === reference.greedy[i] ? 1 : 0))
   const change = Float64Array.from(logprob, (value, i) => value - reference.logprob[i]!)
   return [
-    average("kl_mean", reference.kl, { better: "lower", primary: false }),
+    overTokens("kl_mean", reference.kl, spans, { better: "lower", primary: false }),
     ranked("kl_median", reference.kl, 0.5),
     ranked("kl_p99", reference.kl, 0.99),
     ranked("kl_max", reference.kl, 1),
-    average("top1_agreement", agree, { better: "higher", primary: false }),
-    average("delta_logprob", change, { better: "higher", primary: false }),
+    overTokens("top1_agreement", agree, spans, { better: "higher", primary: false }),
+    overTokens("delta_logprob", change, spans, { better: "higher", primary: false }),
   ]
 }
 
@@ -84,12 +106,13 @@ export const flips = (
 }
 
 /** Per request, the rows of its tokens in the scores: [first, last). */
-export const spans = (counts: ReadonlyArray<number>): ReadonlyArray<readonly [number, number]> => {
+export type Spans = ReadonlyArray<readonly [first: number, last: number]>
+export const spans = (counts: ReadonlyArray<number>): Spans => {
   let at = 0
   return counts.map((count) => [at, (at += count)] as const)
 }
 
-export const sum = (values: Float32Array, [first, last]: readonly [number, number]): number => {
+export const sum = (values: ArrayLike<number>, [first, last]: readonly [number, number]): number => {
   let total = 0
   for (let i = first; i < last; i++) total += values[i]!
   return total

@@ -95,13 +95,21 @@ export const readTask = <Fields extends Schema.Struct.Fields>(
   file: string,
   scorer: Scorer<Fields>,
 ): Effect.Effect<Common & Schema.Struct<Fields>["Type"], BadTask> =>
-  Effect.flatMap(read(file), (raw) =>
-    decode(
+  Effect.flatMap(read(file), (raw) => {
+    const known = Object.keys({ ...common, ...scorer.fields })
+    const unknown = Object.keys(raw.value).find((key) => !known.includes(key))
+    if (unknown !== undefined) {
+      const kind = String(raw.value["kind"])
+      return Effect.fail(
+        raw.fail([unknown], `unknown key '${unknown}'; a task of kind ${kind} has ${known.join(", ")}`),
+      )
+    }
+    return decode(
       Schema.Struct({ ...common, ...scorer.fields }) as unknown as Schema.Codec<
         Common & Schema.Struct<Fields>["Type"],
         any
       >,
       raw,
       "error",
-    ),
-  )
+    )
+  })

@@ -58,7 +58,7 @@ export default Scorer.make({
           ...(nll.stderr !== undefined && { stderr: Summary.finite(nll.stderr * perplexity) }),
         },
         ...Summary.flips(right, was),
-        ...Summary.divergence(scores),
+        ...Summary.divergence(scores, spans),
       ],
       records: items.map((_, item) => ({
         item,

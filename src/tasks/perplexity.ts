@@ -9,7 +9,6 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { Request } from "../compute/Scoring.ts"
-import { standardError } from "../math/Intervals.ts"
 import * as Scorer from "./Scorer.ts"
 import * as Summary from "./Summary.ts"
 
@@ -68,30 +67,25 @@ export default Scorer.make({
     const scores = yield* subject.score(requests)
     const counts = requests.map(({ from, tokens }) => tokens.length - from)
     const spans = Summary.spans(counts)
-    const sums = spans.map((span) => -Summary.sum(scores.logprob, span))
-    const n = scores.logprob.length
-    const nll = sums.reduce((a, b) => a + b, 0) / n
-    // Tokens of one window are not independent: the error of the mean is taken over windows.
-    const deviations = sums.map((sum, i) => (sum - nll * counts[i]!) * (requests.length / n))
-    const stderr = requests.length > 1 ? standardError(deviations) : undefined
-    const perplexity = Summary.exp(nll)
+    const costs = Float64Array.from(scores.logprob, (logprob) => -logprob)
+    const nll = Summary.overTokens("nll", costs, spans, { better: "lower", primary: false })
+    const perplexity = Summary.exp(nll.value)
     return {
       metrics: [
         {
+          ...nll,
           name: "perplexity",
           value: perplexity,
-          n,
-          ...(stderr !== undefined && { stderr: Summary.finite(perplexity * stderr) }),
-          better: "lower",
+          ...(nll.stderr !== undefined && { stderr: Summary.finite(perplexity * nll.stderr) }),
           primary: true,
         },
-        { name: "nll", value: nll, n, ...(stderr !== undefined && { stderr }), better: "lower", primary: false },
-        ...Summary.divergence(scores),
+        nll,
+        ...Summary.divergence(scores, spans),
       ],
       records: spans.map((span, window) => ({
         window,
         tokens: counts[window],
-        nll: sums[window],
+        nll: Summary.sum(costs, span),
         ...(scores.reference && { kl: Summary.sum(scores.reference.kl, span) }),
       })),
     }

@@ -21,7 +21,21 @@ const metric = (name: string, value: number, rest: Partial<Metric> = {}): Metric
 const accuracy = (value: number, rest: Partial<Metric> = {}) => metric("acc", value, { stderr: 0.005, ...rest })
 const perplexity = (value: number) => metric("perplexity", value, { better: "lower", stderr: 0.01, n: 4096 })
 
-const scored = (coordinates: Coordinates, metrics: ReadonlyArray<Metric>, effectiveBits = 16): Scored => ({
+/** What the samples of a cell are, by what stands for their digest. */
+const kept = new Map<string, Float64Array>()
+const keep = (samples: ReadonlyArray<number>) => {
+  const blob = `${kept.size}`.padStart(64, "0")
+  kept.set(blob, Float64Array.from(samples))
+  return { blob, bytes: 8 * samples.length }
+}
+
+const scored = (
+  coordinates: Coordinates,
+  metrics: ReadonlyArray<Metric>,
+  effectiveBits = 16,
+  samples: ReadonlyArray<number> = [],
+  items = "same",
+): Scored => ({
   cell: `score[${Object.entries(coordinates)
     .map((pair) => pair.join("="))
     .join(",")}]`,
@@ -30,7 +44,9 @@ const scored = (coordinates: Coordinates, metrics: ReadonlyArray<Metric>, effect
     task: coordinates["task"] ?? "prose",
     kind: "any",
     metrics,
+    items,
     records: { blob: "0".repeat(64), bytes: 0 },
+    samples: keep(samples),
     effectiveBits,
   },
 })
@@ -61,8 +77,13 @@ const outlined = (scores: ReadonlyArray<Scored>) =>
 const aggregated = (params: Params, scores: ReadonlyArray<Scored> = grid) =>
   Effect.gen(function* () {
     yield* aggregate.outline(params, { scores: outlined(scores) }, {})
-    // This stage asks nothing of the engine.
-    return yield* aggregate.run(params, { scores }, {} as Context)
+    const read: Context["read"] = ({ blob }) => {
+      const { buffer } = kept.get(blob)!
+      const bytes = new Uint8Array(new SharedArrayBuffer(buffer.byteLength))
+      bytes.set(new Uint8Array(buffer))
+      return Effect.succeed(bytes)
+    }
+    return yield* aggregate.run(params, { scores }, { read } as Context)
   })
 const problem = (params: Params, scores: ReadonlyArray<Scored> = grid) =>
   Effect.map(Effect.flip(aggregate.outline(params, { scores: outlined(scores) }, {})), ({ path, reason }) => ({
@@ -92,7 +113,7 @@ describe("aggregate", () => {
         "  w4-g64 kv4   4.25    80%!!   50%!!",
         "",
         "* baseline, in its own units   ! keeps 90-97%   !! keeps less than 90%",
-        "? beyond 98-102%, but within the noise (2 standard errors)",
+        "? beyond 98-102%, but within the noise (95 %)",
         "",
       ])
     }),
@@ -348,6 +369,37 @@ describe("aggregate", () => {
         (yield* aggregated(params, scores)).rows.map((row) => row.isBaseline),
         [true, false],
       )
+    }),
+  )
+})
+
+describe("settings measured on the same items", () => {
+  const right = (count: number, of = 20) => Array.from({ length: of }, (_, i) => Number(i < count))
+  const cell = (weights: string, samples: ReadonlyArray<number>, items?: string) =>
+    scored(
+      { weights, task: "judge" },
+      [accuracy(samples.reduce((a, b) => a + b, 0) / samples.length, { stderr: 0.1, samples: [0, samples.length] })],
+      16,
+      samples,
+      items,
+    )
+  const significant = (base: Scored, other: Scored) =>
+    Effect.map(
+      aggregated({ baseline: { weights: "none" } }, [base, other]),
+      ({ rows }) => rows.find((row) => row.cell === other.cell)!.significant,
+    )
+
+  it.effect("are compared item by item", () =>
+    Effect.gen(function* () {
+      // Six answers lost and none won are no accident, five may be; one by one an error of 0.1 would hide both.
+      assert.isTrue(yield* significant(cell("none", right(20)), cell("w4", right(14))))
+      assert.isFalse(yield* significant(cell("none", right(20)), cell("w4", right(15))))
+    }),
+  )
+  it.effect("and others are not", () =>
+    Effect.gen(function* () {
+      assert.isFalse(yield* significant(cell("none", right(20)), cell("w4", right(15), "others")))
+      assert.isTrue(yield* significant(cell("none", right(20)), cell("w4", right(10, 21))))
     }),
   )
 })

@@ -226,6 +226,20 @@ layer(services, { excludeTestServices: true })("a chat", (it) => {
     ],
     ["a date that is none", GENERATE, TEMPLATE, ", chat: { date: 2024-13-01 }", /study\.yaml:4:\d+: [^]*YYYY-MM-DD/],
     [
+      "a BOS that would do nothing",
+      GENERATE,
+      TEMPLATE,
+      ", chat: true, bos: true",
+      /study\.yaml:4:\d+: 'bos' is for prompts/,
+    ],
+    [
+      "a BOS of the task that would do nothing",
+      `${GENERATE}bos: false\n`,
+      TEMPLATE,
+      ", chat: true",
+      /'bos' is for prompts/,
+    ],
+    [
       "a misspelt setting",
       GENERATE,
       TEMPLATE,

@@ -137,6 +137,6 @@ export const legend = (grids: ReadonlyArray<Grid>): ReadonlyArray<string> => {
     ...(seen.has("better") ? ["+ keeps over 102%"] : []),
     ...(seen.has("worse") ? ["! keeps 90-97%"] : []),
     ...(seen.has("severe") ? ["!! keeps less than 90%"] : []),
-    ...(seen.has("unclear") ? ["? beyond 98-102%, but within the noise (2 standard errors)"] : []),
+    ...(seen.has("unclear") ? ["? beyond 98-102%, but within the noise (95 %)"] : []),
   ]
 }

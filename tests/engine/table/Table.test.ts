@@ -89,6 +89,40 @@ describe("compare", () => {
       "a baseline within its noise of chance",
     )
   })
+  const paired = (own: ReadonlyArray<number>, baseline: ReadonlyArray<number>) =>
+    compare({ value: 1, better: "higher" }, { value: 0, better: "higher" }, { own, baseline }).significant
+  it("of right and wrong answers is significant by those that changed", () => {
+    const split = (gained: number, lost: number) =>
+      paired(
+        [...Array(gained).fill(1), ...Array(lost).fill(0), ...Array(30).fill(1)],
+        [...Array(gained).fill(0), ...Array(lost).fill(1), ...Array(30).fill(1)],
+      )
+    // Twice the chance of so few heads among as many throws: 0.031 and 0.062; 0.039 and 0.065; 0.044 and 0.057.
+    assert.deepStrictEqual([split(6, 0), split(0, 6), split(5, 0), split(0, 5)], [true, true, false, false])
+    assert.deepStrictEqual([split(10, 2), split(2, 10), split(9, 2)], [true, true, false])
+    assert.deepStrictEqual([split(40, 60), split(60, 40)], [false, false])
+    assert.deepStrictEqual([split(39, 61), split(0, 0)], [true, false])
+    assert.isTrue(split(0, 3000))
+  })
+  it("of other numbers is significant beyond two standard errors of the differences", () => {
+    const spread = Array.from({ length: 50 }, (_, i) => 1000 * (i % 7))
+    const moved = (by: (i: number) => number) =>
+      paired(
+        spread.map((x, i) => x + by(i)),
+        spread,
+      )
+    assert.isTrue(moved(() => 0.01))
+    assert.isTrue(moved((i) => 0.3 + (i % 2)))
+    assert.isFalse(moved((i) => (i % 2) - 0.5))
+    assert.isFalse(moved((i) => (i % 2) - 0.4))
+    assert.isFalse(moved(() => 0))
+  })
+  it("of few items is not taken for more than it is", () => {
+    assert.deepStrictEqual([paired([9], [1]), paired([9, 9], [1, 1.1]), paired([1, 1], [0, 0])], [false, false, false])
+    // Student's t of three differences is 4.5 at this level, of thirty 2.1.
+    assert.deepStrictEqual([paired([2, 3, 4], [0, 0, 0]), paired([4, 5, 6], [0, 0, 0])], [true, true])
+    assert.isFalse(paired([1, 2.5, 4], [0, 0, 0]))
+  })
   it("is significant beyond two combined standard errors, known from either the error or the interval", () => {
     assert.strictEqual(significantAt(19.9, { stderr: 4 }), false)
     assert.strictEqual(significantAt(20.1, { stderr: 4 }), true)
@@ -151,8 +185,7 @@ describe("toText", () => {
       "  high   1250     0%!!     1%!!",
       "",
       "* baseline, in its own units   + keeps over 102%   ! keeps 90-97%",
-      "!! keeps less than 90%",
-      "? beyond 98-102%, but within the noise (2 standard errors)",
+      "!! keeps less than 90%   ? beyond 98-102%, but within the noise (95 %)",
       "",
     ])
   })
@@ -337,7 +370,7 @@ describe("toMarkdown", () => {
       "- + keeps over 102%",
       "- ! keeps 90-97%",
       "- !! keeps less than 90%",
-      "- ? beyond 98-102%, but within the noise (2 standard errors)",
+      "- ? beyond 98-102%, but within the noise (95 %)",
       "",
     ])
   })
