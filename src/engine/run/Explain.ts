@@ -53,8 +53,8 @@ export interface Explanation {
   readonly reasons: ReadonlyArray<Reason>
 }
 
-/** Earlier results that are looked at, to find the most similar. */
-const candidates = 50
+/** Earlier results of a stage that are looked at, to find the most similar. */
+const candidates = 100
 
 export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
   const known = new Map<Cell<R>, Explanation>()
@@ -62,6 +62,11 @@ export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
   const preimageOf = (trace: Trace) => {
     const text = store.preimage(trace.preimage)
     return text === undefined ? undefined : Preimage.parse(text)
+  }
+  const parsed = new Map<string, Preimage.Preimage | undefined>()
+  const read = (trace: Trace) => {
+    if (!parsed.has(trace.key)) parsed.set(trace.key, preimageOf(trace))
+    return parsed.get(trace.key)
   }
   const earlier = (cell: Cell<R>) => store.nearest(plan.study.name, cell.id, cell.use, candidates)
 
@@ -86,7 +91,7 @@ export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
   /** The same cell of the same study where there is one, otherwise the result with the fewest differences. */
   const nearest = (cell: Cell<R>) => {
     const found = earlier(cell).flatMap((trace) => {
-      const preimage = preimageOf(trace)
+      const preimage = read(trace)
       return preimage === undefined ? [] : [{ trace, preimage }]
     })
     const same = found.find(({ trace }) => trace.cell === cell.id && trace.provenance.study === plan.study.name)
@@ -95,12 +100,15 @@ export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
     return found[distances.indexOf(Math.min(...distances))]
   }
   const distance = (cell: Cell<R>, { identity, inputs }: Preimage.Preimage) => {
-    const digests = survey.digests(cell)
     const changed = Object.keys(cell.inputs).filter(
-      (slot) => digests?.[slot]?.join() !== digestsIn(inputs[slot]).join(),
+      (slot) => expected(cell, slot).join() !== digestsIn(inputs[slot]).join(),
     )
     return differences(toJson(identity), toJson(cell.identity)).length + changed.length
   }
+
+  /** The digests of an input; of one that is to be computed first, what it is itself compared with. */
+  const expected = (cell: Cell<R>, slot: string) =>
+    cellsOf(cell.inputs[slot]).map((input) => (survey.traces.get(input) ?? why(input).against)?.output)
 
   const compare = (cell: Cell<R>, { identity, inputs }: Preimage.Preimage): ReadonlyArray<Reason> => [
     ...compareIdentity(cell, identity),

@@ -63,6 +63,29 @@ describe("Explain", () => {
     }).pipe(Effect.provide(Store.layerMemory)),
   )
 
+  it.live("a cell whose input is yet to be computed is compared with what came of the input's own nearest", () =>
+    Effect.gen(function* () {
+      const at = yield* folder
+      const scaled = (by: number) => `
+a: { use: number, value: 4 }
+b: { use: scale, of: $a, matrix: { by: [${by}] } }`
+      const rounded = (by: number) => `${scaled(by)}
+c: { use: round, of: $b, matrix: { step: [10, 5, 3] } }`
+      // Of the two b the second is the newest, of the six c those of the first.
+      yield* compute(at, scaled(2))
+      yield* compute(at, rounded(300))
+      yield* compute(at, rounded(2))
+      for (const step of [10, 5, 3]) {
+        const [head, ...reasons] = yield* why(at, rounded(301), `c[by=301, step=${step}]`)
+        assert.match(head!, new RegExp(`compared with c\\[by=300, step=${step}\\]`))
+        assert.deepStrictEqual(reasons, [
+          "  input of is to be computed first: b[by=301]",
+          "  because by: 300 -> 301  (toys.yaml:5:43)",
+        ])
+      }
+    }).pipe(Effect.provide(Store.layerMemory)),
+  )
+
   it.live("a value set on the command line is where it was set", () =>
     Effect.gen(function* () {
       const at = yield* folder
