@@ -186,7 +186,7 @@ export default Stage.make({
       return yield* new StageFailure({ reason: `no task gives the metric \`${unknown}\`; there are ${quoted(known)}` })
 
     const samples = new Map<string, Float64Array>()
-    for (const { cell, value } of scores) {
+    for (const { cell, value } of params.baseline === undefined ? [] : scores) {
       const { buffer } = yield* context.read(value.samples)
       samples.set(cell, new Float64Array(buffer, 0, value.samples.bytes / 8))
     }

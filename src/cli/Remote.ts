@@ -46,7 +46,12 @@ export class Remote extends Context.Service<
             const [Source, Lock, { Hub }] = yield* Effect.promise(() =>
               Promise.all([import("../hub/Source.ts"), import("../hub/Lock.ts"), import("../hub/Hub.ts")]),
             )
-            const options = { lock: Lock.fileOf(study), frozen, onProgress: reporting(text) }
+            const options = {
+              lock: Lock.fileOf(study),
+              frozen,
+              onProgress: reporting(text),
+              onNote: (note: string) => Effect.sync(() => void process.stderr.write(`${note}\n`)),
+            }
             const fetched =
               part["split"] === undefined
                 ? Source.model(text, options)

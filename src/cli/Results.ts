@@ -9,7 +9,10 @@ export const command = Command.make({
   description: "Print the tables of a study that has run, or the items or the log of a cell; runs nothing",
   arguments: [Flags.study],
   flags: {
-    only: { ...Flags.only, description: "only the tables of these; may be repeated" },
+    only: {
+      ...Flags.only,
+      description: "only the tables of these, or the scores of these where there is no table; may be repeated",
+    },
     set: Flags.set,
     frozen: Flags.frozen,
     csv: { kind: "switch", description: "tidy rows as CSV" },
@@ -67,8 +70,21 @@ export const command = Command.make({
     }
     const chosen = input.only.length === 0 ? plan.cells : yield* Selection.union(plan, input.only)
     const cells = chosen.filter(Tables.isTable)
-    if (cells.length === 0) return yield* new CallError({ reason: "no table among these; add an aggregate stage" })
     const form = input.csv ? "csv" : input.json ? "json" : input.markdown ? "markdown" : "text"
+    if (cells.length === 0) {
+      const wanted = chosen.filter(Tables.isScores)
+      const found = wanted.flatMap((cell) => {
+        const trace = survey.traces.get(cell)
+        return trace !== undefined && survey.isUsable(trace) ? [[cell, trace] as const] : []
+      })
+      if (found.length === 0) {
+        const reason = wanted.length > 0 ? "none of these is in the cache" : "neither tables nor scores among these"
+        return yield* new CallError({ reason })
+      }
+      if (found.length < wanted.length)
+        yield* Console.error(`${wanted.length - found.length} of ${wanted.length} cells are not in the cache`)
+      return yield* Tables.print(yield* Tables.ofScores(found), form)
+    }
     for (const cell of cells) {
       const table = yield* Effect.mapError(Tables.read(yield* traceOf(cell)), () => absent(cell))
       yield* Tables.print(table, form)

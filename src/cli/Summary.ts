@@ -39,10 +39,14 @@ export const print = Effect.fnUntraced(function* <R>(report: Report<R>, { log, s
   if (log === "json")
     yield* Console.log(JSON.stringify({ time: new Date().toISOString(), event: "done", ...sum, seconds }))
   else {
-    for (const cell of report.targets) {
+    const found = [...report.targets].flatMap((cell) => {
       const trace = report.traces.get(cell)
-      if (trace !== undefined && Tables.isTable(cell)) yield* Tables.print(yield* Tables.read(trace), "text")
-    }
+      return trace === undefined ? [] : [[cell, trace] as const]
+    })
+    const tables = found.filter(([cell]) => Tables.isTable(cell))
+    for (const [, trace] of tables) yield* Tables.print(yield* Tables.read(trace), "text")
+    const scores = tables.length > 0 ? [] : found.filter(([cell]) => Tables.isScores(cell))
+    if (scores.length > 0) yield* Tables.print(yield* Tables.ofScores(scores), "text")
     for (const [cell, outcome] of report.outcomes)
       if (outcome.kind === "failed") yield* Console.error(`${cell.id}: ${outcome.reason}`)
     yield* Console.log(sentence(sum, seconds))

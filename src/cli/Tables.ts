@@ -18,6 +18,29 @@ export const read = Effect.fnUntraced(function* ({ output }: Trace) {
   return yield* Output.decode(output, Table.Table.schema, store.getDocument(output))
 })
 
+export const isScores = <R>(cell: Cell<R>): boolean => cell.definition.gives.kind === "scores"
+
+/** Scores that no table of the study gathers: as an `aggregate` stage without settings would show them. */
+export const ofScores = Effect.fnUntraced(function* <R>(found: ReadonlyArray<readonly [Cell<R>, Trace]>) {
+  const store = yield* Store
+  const [{ default: aggregate }, { Scores }] = yield* Effect.promise(() =>
+    Promise.all([import("../../stages/aggregate.ts"), import("../../stages/Scores.ts")]),
+  )
+  const scores = yield* Effect.forEach(found, ([cell, { output }]) =>
+    Effect.map(Output.decode(output, Scores.schema, store.getDocument(output)), (value) => ({
+      cell: cell.id,
+      coordinates: cell.coordinates,
+      value,
+    })),
+  )
+  // Nothing is compared, so that nothing but the scores is read.
+  const table = yield* aggregate.run({}, { scores }, {} as never)
+  // Cells of stages apart may have equal coordinates.
+  const places = table.rows.filter(({ shown }) => shown).map((row) => JSON.stringify([row.coordinates, row.labels]))
+  const apart = new Set(places).size === places.length
+  return apart ? table : { ...table, layout: { ...table.layout, rows: ["cell"] } }
+})
+
 const render = (table: Table.Value, form: Form): string => {
   switch (form) {
     case "csv":

@@ -59,13 +59,14 @@ it.live("a study fetches, pins, and runs again without the hub", () =>
   Effect.gen(function* () {
     const root = yield* folder
     const server = yield* open(repos)
+    server.resolveCache = true
     write(root, "study.yaml", STUDY)
     write(root, "task.yaml", TASK)
     const assay = (args: ReadonlyArray<string>, offline = false) =>
       Cli.assay(
         root,
         args,
-        `export HF_ENDPOINT=${server.endpoint} HF_HOME=${join(root, "hf")}${offline ? " HF_HUB_OFFLINE=1" : ""}`,
+        `export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1 HF_ENDPOINT=${server.endpoint} HF_HOME=${join(root, "hf")}${offline ? " HF_HUB_OFFLINE=1" : ""}`,
       )
     const run = ["run", "study.yaml", "--cache", join(root, "cache")]
 
@@ -82,6 +83,7 @@ it.live("a study fetches, pins, and runs again without the hub", () =>
     assert.include(lock, ROWS)
     // Only what is needed, and the weights in one format.
     assert.isFalse(server.requests.some(({ path }) => path.includes("pytorch_model")))
+    assert.isTrue(server.requests.some(({ path, status }) => path.includes("/api/resolve-cache/") && status === 200))
 
     // The branch moves on: the study does not, and asks nobody.
     server.repos[0] = { ...server.repos[0]!, refs: { main: SECOND } }
@@ -108,7 +110,7 @@ it.live("what the hub refuses is told at its place in the study", () =>
         const { code, said } = yield* Cli.assay(
           root,
           ["plan", "study.yaml", "--cache", join(root, "cache")],
-          `export HF_ENDPOINT=${server.endpoint} HF_HOME=${join(root, "hf")}; unset HF_TOKEN`,
+          `export NO_PROXY=127.0.0.1 no_proxy=127.0.0.1 HF_ENDPOINT=${server.endpoint} HF_HOME=${join(root, "hf")}; unset HF_TOKEN`,
         )
         assert.strictEqual(code, 2, said)
         assert.match(said, /study\.yaml:3:\d+: /)

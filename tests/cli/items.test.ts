@@ -38,3 +38,19 @@ it.effect(
     }),
   60_000,
 )
+
+it.effect(
+  "scores without a table are shown as they are",
+  () =>
+    Effect.gen(function* () {
+      const root = yield* folder
+      const file = write(root, "study.yaml", STUDY.replace("limit: 3", "limit: 2, matrix: { chat: [true] }"))
+      const call = (...args: ReadonlyArray<string>) => assay(root, [...args, "--cache", join(root, "cache")])
+      const none = yield* call("results", file)
+      assert.deepStrictEqual([none.code, none.said], [2, "none of these is in the cache\n"])
+      assert.match((yield* call("results", file, "--only", "base")).said, /neither tables nor scores among these/)
+      assert.match((yield* call("run", file)).said, /^Scores\nValues\.$[^]* exact\n-+\n.* [01]\.\d+$/m)
+      assert.match((yield* call("results", file, "--csv")).said, /^score.*,tiny-dialogue,exact_match,/m)
+    }),
+  60_000,
+)
