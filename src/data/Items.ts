@@ -1,5 +1,6 @@
 /**
  * The rows of a task's data: JSON Lines, a JSON array, CSV with a header, Parquet, or plain text (one item, field `text`).
+ * Data sets often call JSON Lines `.json`, so that is understood too.
  */
 import { parse as parseCsv } from "csv-parse/sync"
 import * as Effect from "effect/Effect"
@@ -60,7 +61,10 @@ const jsonLines: Parser = (text) => {
 }
 const json: Parser = (text) => {
   const parsed = Json.parse(text)
-  if ("problem" in parsed) return parsed.problem
+  if ("problem" in parsed) {
+    const lines = jsonLines(text)
+    return typeof lines === "string" || lines.length === 0 ? parsed.problem : lines
+  }
   const { value } = parsed
   return Array.isArray(value) && value.every(Json.isRecord) ? value : "is not an array of JSON objects"
 }

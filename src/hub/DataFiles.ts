@@ -4,7 +4,11 @@
  *
  *     [data/][config/]split.ext
  *     [data/][config/]split-00000-of-00002.ext      also with a digest after it; all parts must be there
- *     [data/][config/]split/0000.parquet            as the hub's own copies at @refs/convert/parquet
+ *     [data/][config/]split/0000.parquet            as the hub's own copies at @refs/convert/parquet, from 0 on
+ *
+ * Of a large split the hub's copy is called `partial-split`, and holds its beginning alone. As the `datasets` library does,
+ * names that begin with `.`, folders that begin with `__` and files about the data set are passed over unless they are
+ * written out.
  *
  * Files are Parquet, JSON Lines, JSON or CSV; those of one split are of one kind. Loading scripts are never run.
  */
@@ -35,13 +39,28 @@ interface Config {
   readonly isDefault: boolean
   /** Globs, or the paths themselves. */
   readonly splits: ReadonlyMap<string, ReadonlyArray<string>>
+  /** Whether names alone tell what belongs to a split. */
+  readonly guessed: boolean
 }
 
 const KINDS = [".parquet", ".jsonl", ".json", ".csv"]
 const kindOf = (path: string) => KINDS.find((kind) => path.endsWith(kind))
 const DEFAULT = "default"
+/** What the hub's converter puts before a split's name when it kept only its beginning. */
+const PARTIAL = "partial-"
+const ABOUT = new Set([
+  "README.md",
+  "config.json",
+  "dataset_info.json",
+  "dataset_infos.json",
+  "dataset_dict.json",
+  "dummy_data.zip",
+])
 
-/** The files of a split, in the order of their names. `readme` is the text of README.md, where there is one. */
+/**
+ * The files of a split, in the order of the patterns that name them, and of their names within one. `readme` is the text
+ * of README.md, where there is one.
+ */
 export const choose = (
   source: string,
   files: ReadonlyArray<RepoFile>,
@@ -49,7 +68,9 @@ export const choose = (
   wanted: Split,
 ): Effect.Effect<ReadonlyArray<RepoFile>, NoSplit> => {
   const fail = (reason: string) => Effect.fail(new NoSplit({ source, reason }))
-  const paths = files.map(({ path }) => path).filter((path) => kindOf(path) !== undefined)
+  const byPath = new Map(files.toSorted((a, b) => (a.path < b.path ? -1 : 1)).map((file) => [file.path, file]))
+  const all = [...byPath.keys()]
+  const paths = all.filter((path) => kindOf(path) !== undefined)
   const described = readme === undefined ? undefined : fromCard(readme, paths)
   if (typeof described === "string") return fail(described)
   const configs = described ?? fromNames(paths)
@@ -70,19 +91,43 @@ export const choose = (
     return fail(`has ${which}; choose one of ${configs.map(({ name }) => name).join(", ")}`)
   }
   const globs = config.splits.get(wanted.split)
+  if (globs === undefined && config.splits.has(PARTIAL + wanted.split)) {
+    return fail(
+      `has only a part of split '${wanted.split}' in config '${config.name}': the hub's converter stopped before its end; take another revision for the whole, or write '${PARTIAL}${wanted.split}' as the split for that part`,
+    )
+  }
   if (globs === undefined) {
     return fail(
       `has no split '${wanted.split}' in config '${config.name}'; it has ${[...config.splits.keys()].join(", ")}`,
     )
   }
-  const found = files.filter(({ path }) => globs.some((glob) => path === glob || matches(glob, path)))
-  const problem = found.length === 0 ? `no file matches ${globs.join(", ")}` : problemOf(found.map(({ path }) => path))
+  const found = [
+    ...new Set(globs.flatMap((glob) => (byPath.has(glob) ? [glob] : all.filter((path) => asks(glob, path))))),
+  ]
+  const problem = found.length === 0 ? `no file matches ${globs.join(", ")}` : problemOf(found, config.guessed)
   if (problem !== undefined) return fail(`has a split '${wanted.split}' in config '${config.name}' of which ${problem}`)
-  return Effect.succeed(found.toSorted((a, b) => (a.path < b.path ? -1 : 1)))
+  return Effect.succeed(found.map((path) => byPath.get(path)!))
+}
+
+const isHidden = (part: string) => /^\.+[^.]/.test(part)
+const isSpecial = (part: string) => part.startsWith("__")
+
+/** Whether a glob means a path that it matches: what is usually passed over must be written out, part for part. */
+const asks = (glob: string, path: string): boolean => {
+  const parts = path.split("/")
+  const asked = glob.split("/")
+  const file = parts.at(-1)!
+  const count = (list: ReadonlyArray<string>, is: (part: string) => boolean) => list.filter(is).length
+  return (
+    (!ABOUT.has(file) || asked.at(-1) === file) &&
+    count(parts, isHidden) === count(asked, isHidden) &&
+    count(parts.slice(0, -1), isSpecial) === count(asked.slice(0, -1), isSpecial) &&
+    matches(glob, path)
+  )
 }
 
 /** One kind, and every part of what is in parts. */
-const problemOf = (paths: ReadonlyArray<string>): string | undefined => {
+const problemOf = (paths: ReadonlyArray<string>, guessed: boolean): string | undefined => {
   const kinds = [...new Set(paths.map(kindOf))]
   if (kinds.includes(undefined)) {
     return `${paths.find((path) => kindOf(path) === undefined)} is not one of ${KINDS.join(", ")}`
@@ -100,26 +145,46 @@ const problemOf = (paths: ReadonlyArray<string>): string | undefined => {
     const count = Number(/\d+$/.exec(key)![0])
     if (found.size !== count) return `only ${found.size} of ${count} parts are there (${key})`
   }
+  // A card may number its files as it likes.
+  return guessed ? gapIn(paths) : undefined
+}
+
+/** Files that are numbered only do not say how many there are: at least none is missing before the last. */
+const gapIn = (paths: ReadonlyArray<string>): string | undefined => {
+  const numbers = new Map<string, Set<number>>()
+  for (const path of paths) {
+    const [, folder, number] = NUMBERED.exec(path) ?? []
+    if (folder !== undefined) numbers.set(folder, (numbers.get(folder) ?? new Set()).add(Number(number)))
+  }
+  for (const [folder, found] of numbers) {
+    const missing = Array.from({ length: found.size }, (_, i) => i).find((i) => !found.has(i))
+    if (missing !== undefined) return `part ${missing} is missing (${folder}*.parquet must be numbered from 0 on)`
+  }
   return undefined
 }
 
 /** stem, part, count; older files carry a digest after them. */
 const PART = /^(.*)-(\d{5})-of-(\d{5})(?:-[0-9a-f]+)?\.\w+$/
+/** folder, number */
+const NUMBERED = /^((?:[^]*\/)?)(\d+)\.parquet$/
 
 const fromNames = (paths: ReadonlyArray<string>): ReadonlyArray<Config> => {
   const configs = new Map<string, Map<string, Array<string>>>()
   for (const path of paths) {
     const parts = path.replace(/^data\//, "").split("/")
     const file = parts.pop()!
+    if (ABOUT.has(file) || path.split("/").some(isHidden) || parts.some(isSpecial)) continue
     // Numbered files are parts of the split that their folder names.
-    const split = /^\d+\.parquet$/.test(file) ? parts.pop() : (PART.exec(file)?.[1] ?? file.replace(/\.\w+$/, ""))
-    if (split === undefined || parts.length > 1 || !/^\w+(?:\.\w+)*$/.test(split)) continue
-    const name = parts[0] ?? DEFAULT
-    const splits = configs.get(name) ?? new Map<string, Array<string>>()
-    configs.set(name, splits)
+    const isNumbered = NUMBERED.test(file)
+    const split = isNumbered ? parts.pop() : (PART.exec(file)?.[1] ?? file.replace(/\.\w+$/, ""))
+    const name = isNumbered && split?.startsWith(PARTIAL) === true ? split.slice(PARTIAL.length) : split
+    if (split === undefined || name === undefined || parts.length > 1 || !/^\w+(?:\.\w+)*$/.test(name)) continue
+    const config = parts[0] ?? DEFAULT
+    const splits = configs.get(config) ?? new Map<string, Array<string>>()
+    configs.set(config, splits)
     splits.set(split, [...(splits.get(split) ?? []), path])
   }
-  return [...configs].map(([name, splits]) => ({ name, isDefault: false, splits }))
+  return [...configs].map(([name, splits]) => ({ name, isDefault: false, splits, guessed: true }))
 }
 
 /** The configs of a card, `undefined` where it has none, or what is wrong with them. */
@@ -152,7 +217,7 @@ const fromCard = (readme: string, paths: ReadonlyArray<string>): ReadonlyArray<C
     const base = folder === undefined ? "" : `${folder.replace(/^\.?\/+|\/+$/g, "")}/`
     const splits = data === undefined ? inFolder(base, paths) : splitsOf(data, base)
     if (typeof splits === "string") return bad(`config '${name}' ${splits}`)
-    configs.push({ name, isDefault: isDefault === true, splits })
+    configs.push({ name, isDefault: isDefault === true, splits, guessed: data === undefined })
   }
   return configs.length === 0 ? undefined : configs
 }

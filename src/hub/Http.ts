@@ -4,6 +4,9 @@
  * The hub answers for large files with a redirect to another host, whose signed address needs no token. Redirects are
  * therefore followed here, hop by hop: the token goes to the hub's own origin and nowhere else, and never from https to
  * http. A busy or failing server is asked again a bounded number of times, after the pause that it names.
+ *
+ * A mirror (HF_ENDPOINT) hands on much of what the hub itself says, also its addresses, and now and then sends us there.
+ * Listings may therefore come from the hub as well as from the endpoint. The token is the endpoint's alone.
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -11,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { BadAnswer, BadToken, GatedRepo, HubError, isHubError, MissingFile, MissingRepo } from "./HubError.ts"
 import { MissingRevision, RateLimited, ServerFailed, Unreachable } from "./HubError.ts"
+import * as Proxy from "./Proxy.ts"
 import { show, type Reference } from "./Reference.ts"
 import type { Patience, Settings } from "./Settings.ts"
 
@@ -45,12 +49,16 @@ export const fileUrl = ({ endpoint }: Settings, reference: Reference, commit: st
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 const BUSY = new Set([408, 425, 429, 500, 502, 503, 504])
 const MAX_HOPS = 5
+/** Where the hub itself is, whatever the endpoint. */
+const OFFICIAL: ReadonlySet<string> = new Set(["https://huggingface.co", "https://hf.co"])
 
 export interface Answer {
   /** 2xx, or 416 where a range was asked for. */
   readonly response: Response
   /** Of the hub's own answer, which names the content even where it redirects. */
   readonly hub: Headers
+  /** Where it came from in the end. */
+  readonly origin: string
 }
 
 /** One try. `atHub` are headers for the hub alone. */
@@ -67,6 +75,7 @@ export const send = Effect.fnUntraced(function* (
   let hub = new Headers()
   for (let hop = 0; hop <= MAX_HOPS; hop++) {
     const isHome = at.origin === home.origin
+    const isHub = isHome || OFFICIAL.has(at.origin)
     const token = isHome ? settings.token : undefined
     const response = yield* connect(settings, subject, at, {
       "user-agent": "assay",
@@ -75,12 +84,12 @@ export const send = Effect.fnUntraced(function* (
       ...(isHome && atHub),
       ...(token !== undefined && { authorization: `Bearer ${Redacted.value(token)}` }),
     })
-    if (isHome) hub = response.headers
+    if (isHub) hub = response.headers
     const location = REDIRECTS.has(response.status) ? response.headers.get("location") : null
     if (location === null) {
-      if (response.ok || (response.status === 416 && "range" in headers)) return { response, hub }
+      if (response.ok || (response.status === 416 && "range" in headers)) return { response, hub, origin: at.origin }
       yield* discard(response)
-      return yield* refusal(settings, subject, at, response, isHome)
+      return yield* refusal(settings, subject, at, response, isHub, isHome)
     }
     yield* discard(response)
     const next = URL.parse(location, at.href)
@@ -100,19 +109,26 @@ const reasonOf = (cause: unknown): string => {
   return error.cause?.message || error.cause?.code || error.message
 }
 
+const unreachable = (settings: Settings, { reference }: Subject, url: URL, reason: string) =>
+  new Unreachable({
+    ...where(settings, reference),
+    // Without the query: it may hold a signature.
+    url: url.origin + url.pathname,
+    reason,
+    advice: Proxy.advice(settings, reason),
+  })
+
 const connect = (
   settings: Settings,
   subject: Subject,
   url: URL,
   headers: { readonly [name: string]: string },
-): Effect.Effect<Response, Transient> => {
+): Effect.Effect<Response, Transient | Unreachable> => {
   const { silence } = settings.patience
   const broken = (reason: string) =>
-    new Transient({
-      // Without the query: it may hold a signature.
-      error: () => new Unreachable({ ...where(settings, subject.reference), url: url.origin + url.pathname, reason }),
-      wait: undefined,
-    })
+    new Transient({ error: () => unreachable(settings, subject, url, reason), wait: undefined })
+  const problem = Proxy.use(settings)
+  if (problem !== undefined) return Effect.fail(unreachable(settings, subject, url, problem))
   return Effect.tryPromise({
     try: (signal) => fetch(url, { headers, redirect: "manual", signal }),
     catch: (cause) => broken(reasonOf(cause)),
@@ -124,20 +140,25 @@ const connect = (
   )
 }
 
-/** Text of a server on its way to a terminal. */
-const plain = (text: string | null) => (text ?? "").replace(/\p{Cc}/gu, " ").slice(0, 300)
+/** Text of a server on its way to a terminal: nothing that moves the cursor or turns the line around. */
+const plain = (text: string | null) =>
+  (text ?? "")
+    .slice(0, 300)
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, " ")
+    .trim()
 
 const refusal = (
   settings: Settings,
   { reference, commit, file }: Subject,
   at: URL,
   { status, headers }: Response,
+  isHub: boolean,
   isHome: boolean,
 ): Effect.Effect<never, HubError | Transient> => {
   const about = where(settings, reference)
   const token = settings.token !== undefined
-  const code = isHome ? headers.get("x-error-code") : null
-  const reason = plain(isHome ? headers.get("x-error-message") : null)
+  const code = isHub ? headers.get("x-error-code") : null
+  const reason = saidBy(settings, isHub ? headers : new Headers())
   const url = at.origin + at.pathname
   const failed = () => new ServerFailed({ ...about, url, status, reason })
   if (BUSY.has(status)) {
@@ -147,20 +168,29 @@ const refusal = (
     return Effect.fail(new Transient({ error, wait }))
   }
   // A signed address that has run out; the hub gives a new one.
-  if (!isHome && status === 403) return Effect.fail(new Transient({ error: failed, wait: undefined }))
-  if (code === "GatedRepo") return Effect.fail(new GatedRepo({ ...about, token }))
+  if (!isHub && status === 403) return Effect.fail(new Transient({ error: failed, wait: undefined }))
+  // Before all else: with such a token the hub refuses everything, each thing in words of its own.
+  if (token && isHome && status === 401 && /invalid credentials|token .*expired/i.test(reason)) {
+    return Effect.fail(new BadToken({ ...about, reason }))
+  }
+  if (code === "GatedRepo") return Effect.fail(new GatedRepo({ ...about, token, reason }))
   if (code === "RevisionNotFound") {
     return Effect.fail(new MissingRevision({ ...about, revision: commit ?? reference.revision }))
   }
-  if (file !== undefined && (code === "EntryNotFound" || (isHome && status === 404 && code === null))) {
+  if (file !== undefined && (code === "EntryNotFound" || (isHub && status === 404 && code === null))) {
     return Effect.fail(new MissingFile({ ...about, file, commit: commit ?? reference.revision }))
   }
-  if (token && status === 401 && /invalid credentials/i.test(reason)) return Effect.fail(new BadToken(about))
   // Without permission to know, the hub says 401 of what is missing and of what is private.
-  if (code === "RepoNotFound" || (isHome && (status === 401 || status === 404))) {
-    return Effect.fail(new MissingRepo({ ...about, token }))
+  if (code === "RepoNotFound" || (isHub && (status === 401 || status === 404))) {
+    return Effect.fail(new MissingRepo({ ...about, token, reason }))
   }
   return Effect.fail(failed())
+}
+
+/** What the hub says of its refusal. A token that it repeats is not repeated here. */
+const saidBy = ({ token }: Settings, headers: Headers): string => {
+  const message = headers.get("x-error-message") ?? ""
+  return plain(token === undefined ? message : message.replaceAll(Redacted.value(token), "…"))
 }
 
 /** Milliseconds, from `Retry-After` (seconds or a date) or the hub's own `RateLimit: "api";r=0;t=55`. */
@@ -222,16 +252,19 @@ export const drain = <E>(
 /** Listings come in pages of a thousand files. */
 const MAX_ANSWER = 64 << 20
 
-/** A `fetch` for the hub's API, for libraries that bring their own addresses: whole answers, of the hub's origin only. */
+/** A page that the hub names by its own address is asked for at the endpoint, as huggingface_hub does it. */
+const atEndpoint = ({ endpoint }: Settings, url: URL): URL =>
+  OFFICIAL.has(url.origin) ? new URL(endpoint + url.pathname + url.search) : url
+
+/** A `fetch` for the hub's API, for libraries that bring their own addresses: whole answers, of the hub only. */
 const apiFetch = Effect.fnUntraced(function* (settings: Settings, subject: Subject, url: URL) {
   const about = where(settings, subject.reference)
   const { origin } = new URL(settings.endpoint)
   const astray = (to: string) => new BadAnswer({ ...about, reason: `the hub sends us to ${to} for its own listing` })
   if (url.origin !== origin) return yield* astray(url.origin)
   const whole = Effect.gen(function* () {
-    const { response } = yield* send(settings, subject, url.href, { accept: "application/json" }, {})
-    const from = new URL(response.url).origin
-    if (from !== origin) {
+    const { response, origin: from } = yield* send(settings, subject, url.href, { accept: "application/json" }, {})
+    if (from !== origin && !OFFICIAL.has(from)) {
       yield* discard(response)
       return yield* astray(from)
     }
@@ -245,9 +278,7 @@ const apiFetch = Effect.fnUntraced(function* (settings: Settings, subject: Subje
         : Effect.void
     }).pipe(
       Effect.catchTag("Cut", ({ reason }) =>
-        Effect.fail(
-          new Transient({ error: () => new Unreachable({ ...about, url: url.href, reason }), wait: undefined }),
-        ),
+        Effect.fail(new Transient({ error: () => unreachable(settings, subject, url, reason), wait: undefined })),
       ),
     )
     return new Response(Buffer.concat(chunks), { status: 200, headers: response.headers })
@@ -266,7 +297,8 @@ export const viaLibrary = <A>(
   Effect.flatMap(Effect.context<never>(), (context: Context.Context<never>) => {
     const about = where(settings, subject.reference)
     const asked = new Set<string>()
-    const once = (url: URL) => {
+    const once = (named: URL) => {
+      const url = atEndpoint(settings, named)
       if (asked.has(url.href) || asked.size === MAX_PAGES) {
         return Effect.fail(new BadAnswer({ ...about, reason: `the hub's listing does not end (${url.pathname})` }))
       }

@@ -21,8 +21,9 @@ import * as Settings from "./Settings.ts"
 
 export interface Resolved {
   readonly commit: string
-  /** Offline: those that are in the cache. */
   readonly files: ReadonlyArray<Digest.RepoFile>
+  /** Whether these are all files of the commit. Offline they may be those alone that someone happened to fetch. */
+  readonly complete: boolean
 }
 
 /** Bytes of all files asked for: present and checked, and in total. */
@@ -186,13 +187,20 @@ const resolveOnline = Effect.fnUntraced(function* (settings: Settings.Settings, 
   })
   const files: Array<Digest.RepoFile> = []
   for (const entry of entries) {
+    if (isOdd(entry)) continue
     const file = repoFile(entry)
     if (typeof file === "string") return yield* bad(`the hub lists a file ${file}`)
     files.push(file)
   }
   yield* checkNames(settings, reference, commit, files)
-  return { commit, files }
+  return { commit, files, complete: true }
 })
+
+/** A name that we make no path of. Git allows such names; a file of that kind is left out and does no harm to the others. */
+const isOdd = (entry: unknown): boolean => {
+  const { path } = entry as { readonly path?: unknown }
+  return typeof path === "string" && Layout.unsafePath(path) !== undefined
+}
 
 /** A file of a listing, or what is wrong with it. */
 const repoFile = (entry: unknown): Digest.RepoFile | string => {
@@ -247,12 +255,20 @@ const checkRoom = (folders: Layout.Folders, missing: ReadonlyArray<Digest.RepoFi
         }
       })
 
-/** What the cache has of a revision. Blobs are named by their digest; a file that is no link is digested as it is. */
+/**
+ * What the cache knows of a revision. huggingface_hub keeps whole listings beside the snapshots; without one there is only
+ * the snapshot, and what it lacks is not known: clients fetch file by file.
+ */
 const resolveOffline = Effect.fnUntraced(function* (settings: Settings.Settings, reference: Reference) {
   const folders = Layout.folders(settings.cache, reference.kind, reference.name)
   const { revision } = reference
   const about = Http.where(settings, reference)
   const known = isCommit(revision) ? revision : yield* Layout.readRef(folders, revision)
+  const listing = known === undefined ? undefined : yield* Layout.readTree(folders, known)
+  if (known !== undefined && listing !== undefined) {
+    const files = listing.filter((entry) => !isOdd(entry)).map(repoFile)
+    if (files.every((file) => typeof file !== "string")) return { commit: known, files, complete: true }
+  }
   const folder = join(folders.snapshots, known ?? "")
   if (known === undefined || !Fs.existsSync(folder)) {
     const what = known === undefined ? `revision '${revision}'` : `commit ${known}`
@@ -269,11 +285,12 @@ const resolveOffline = Effect.fnUntraced(function* (settings: Settings.Settings,
     const found = yield* Layout.real(folders, at)
     // A link to a blob that is gone is a file that is not there.
     if (found === undefined) continue
+    // Blobs are named by their digest; a file that is no link is digested as it is.
     const size = Fs.statSync(found).size
     const hex = Fs.lstatSync(at).isSymbolicLink() ? basename(Fs.readlinkSync(at)) : ""
     const kind = (["sha256", "blob"] as const).find((kind) => Digest.isHex(kind, hex))
     const digest = kind === undefined ? yield* Digest.ofFile(found, "sha256", size) : { kind, hex }
     files.push({ path: relative(folder, at).split(sep).join("/"), size, digest })
   }
-  return { commit: known, files }
+  return { commit: known, files, complete: false }
 })

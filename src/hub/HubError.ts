@@ -14,18 +14,31 @@ export class BadSetting extends Schema.TaggedError<BadSetting>()("BadSetting", {
 /** `source` is the reference as the study has it, `page` where a person reads about it. */
 const where = { source: Schema.String, page: Schema.String }
 
-export class GatedRepo extends Schema.TaggedError<GatedRepo>()("GatedRepo", { ...where, token: Schema.Boolean }) {
+/** What the hub itself says of a refusal, in brackets; made fit for a terminal before. */
+const said = (reason: string) => (reason === "" ? "" : ` (the hub says: ${reason})`)
+
+export class GatedRepo extends Schema.TaggedError<GatedRepo>()("GatedRepo", {
+  ...where,
+  token: Schema.Boolean,
+  reason: Schema.String,
+}) {
   override get message() {
     const token = this.token
-      ? "the account of the token in use has not been granted access: accept its conditions there, or set HF_TOKEN to another account's token"
-      : "accept its conditions there with your account, and set HF_TOKEN to a token of it"
-    return `${this.source} is gated: its owner decides who may read ${this.page}; ${token}`
+      ? "the account of the token in use has not been granted access: accept its conditions there, or take another account's token with `hf auth login` or HF_TOKEN"
+      : "accept its conditions there with your account, and run `hf auth login` or set HF_TOKEN to a token of it"
+    return `${this.source} is gated: its owner decides who may read ${this.page}${said(this.reason)}; ${token}`
   }
 }
-export class MissingRepo extends Schema.TaggedError<MissingRepo>()("MissingRepo", { ...where, token: Schema.Boolean }) {
+export class MissingRepo extends Schema.TaggedError<MissingRepo>()("MissingRepo", {
+  ...where,
+  token: Schema.Boolean,
+  reason: Schema.String,
+}) {
   override get message() {
-    const token = this.token ? "use a token that may read it" : "set HF_TOKEN to a token that may read it"
-    return `${this.source}: there is no ${this.page}, or it is private; check the name, or ${token}`
+    const token = this.token
+      ? "use a token that may read it (`hf auth login` or HF_TOKEN)"
+      : "run `hf auth login` or set HF_TOKEN to a token that may read it"
+    return `${this.source}: there is no ${this.page}, or it is private${said(this.reason)}; check the name, or ${token}`
   }
 }
 export class MissingRevision extends Schema.TaggedError<MissingRevision>()("MissingRevision", {
@@ -45,9 +58,10 @@ export class MissingFile extends Schema.TaggedError<MissingFile>()("MissingFile"
     return `${this.source}: ${this.page} has no file ${this.file} at commit ${this.commit}; check the name, or choose another revision`
   }
 }
-export class BadToken extends Schema.TaggedError<BadToken>()("BadToken", where) {
+/** Unknown or expired; the hub then refuses what is public, too. */
+export class BadToken extends Schema.TaggedError<BadToken>()("BadToken", { ...where, reason: Schema.String }) {
   override get message() {
-    return `${this.source}: the hub does not know the token in use; renew it at the hub and set HF_TOKEN, or unset it for what is public`
+    return `${this.source}: the hub does not accept the token in use${said(this.reason)}; get a new one with \`hf auth login\`, or renew it at the hub and set HF_TOKEN; what is public needs none (\`hf auth logout\`, and HF_TOKEN unset)`
   }
 }
 /** Told to wait, and waited as often and as long as we are willing to. */
@@ -77,9 +91,11 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
   ...where,
   url: Schema.String,
   reason: Schema.String,
+  /** Further things to try, each with `; ` after it. */
+  advice: Schema.String,
 }) {
   override get message() {
-    return `${this.source}: ${this.url} cannot be reached: ${this.reason}; check the connection and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what is in the cache`
+    return `${this.source}: ${this.url} cannot be reached: ${this.reason}; ${this.advice}check the connection and HF_ENDPOINT, or set HF_HUB_OFFLINE=1 to use what is in the cache`
   }
 }
 /** Cut off again and again. What has arrived is kept. */

@@ -5,6 +5,7 @@
  *     <cache>/models--owner--name/blobs/<sha256 of an LFS file, or git blob id>
  *                                /refs/<branch>                       holds a commit
  *                                /snapshots/<commit>/<path>  ->  ../../blobs/<…>
+ *                                /trees/<commit>.json                 huggingface_hub's copy of a listing
  *
  * Paths come from a server and are joined to folders of ours: each is checked here first. No link is followed, or made,
  * that leaves the repository's folder; only the blobs that huggingface_hub shares among repositories, in
@@ -14,6 +15,7 @@ import * as Effect from "effect/Effect"
 import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
 import { dirname, isAbsolute, join, relative, sep } from "node:path"
+import * as Json from "../data/Json.ts"
 import { CacheError } from "./HubError.ts"
 
 /** What is wrong with a path of a repository, if anything: it must stay below the folder it is joined to. */
@@ -35,6 +37,7 @@ export interface Folders {
   readonly blobs: string
   readonly refs: string
   readonly snapshots: string
+  readonly trees: string
 }
 
 export const folders = (cache: string, kind: "model" | "dataset", name: string): Folders => {
@@ -45,6 +48,7 @@ export const folders = (cache: string, kind: "model" | "dataset", name: string):
     blobs: join(repository, "blobs"),
     refs: join(repository, "refs"),
     snapshots: join(repository, "snapshots"),
+    trees: join(repository, "trees"),
   }
 }
 
@@ -116,3 +120,30 @@ export const writeRef = (folders: Folders, revision: string, commit: string): Ef
     Fs.renameSync(draft, file)
   })
 }
+
+/** Listings of tens of thousands of files are a few megabytes. */
+const MAX_TREE = 256 << 20
+
+/**
+ * All files of a commit in the form of the hub's own listing, as huggingface_hub noted them; `undefined` where it did not,
+ * or in a form that is not known here.
+ */
+export const readTree = (
+  folders: Folders,
+  commit: string,
+): Effect.Effect<ReadonlyArray<unknown> | undefined, CacheError> =>
+  Effect.flatMap(real(folders, join(folders.trees, `${commit}.json`)), (file) =>
+    file === undefined
+      ? Effect.succeed(undefined)
+      : attempt(file, () => {
+          if (Fs.statSync(file).size > MAX_TREE) return undefined
+          const parsed = Json.parse(Fs.readFileSync(file, "utf8"))
+          const tree = "value" in parsed && Json.isRecord(parsed.value) ? parsed.value : {}
+          const files = tree["format_version"] === 1 ? tree["files"] : undefined
+          if (!Json.isRecord(files)) return undefined
+          return Object.entries(files).map(([path, file]) => {
+            const { size, blob_id: oid, lfs_sha256: sha256, lfs_size: bytes } = Json.isRecord(file) ? file : {}
+            return sha256 == null ? { path, size, oid } : { path, lfs: { oid: sha256, size: bytes } }
+          })
+        }),
+  )

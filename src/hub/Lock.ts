@@ -12,10 +12,12 @@
  *
  * A use is what the reference is for: `model`, the name of one file, or the config and split of a data set. All uses of
  * a reference are of one commit. What is pinned is taken as it is, whatever the branch is now; what is not is asked for
- * and pinned, or under `--frozen` refused. Pins are only ever added: to move one, its lines are deleted.
+ * and pinned, or under `--frozen` refused. Pins are only ever added: to move one, its lines are deleted. The files of a
+ * use keep their order: it is the one in which the rows of a data set are read.
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
 import { dirname, join } from "node:path"
 import { isMap, isScalar, LineCounter, parseDocument, stringify, type Node } from "yaml"
@@ -116,10 +118,7 @@ const sorted = <A, B>(entries: Iterable<readonly [string, A]>, value: (a: A) => 
 /** The same lock, the same text. */
 export const show = (lock: Lock): string => {
   const uses = (files: ReadonlyArray<RepoFile>) =>
-    sorted(
-      files.map((file) => [file.path, file] as const),
-      ({ size, digest }) => ({ size, [digest.kind]: digest.hex }),
-    )
+    new Map(files.map(({ path, size, digest }) => [path, { size, [digest.kind]: digest.hex }]))
   const sources = sorted(lock, ({ commit, uses: all }) => ({ commit, uses: sorted(all, uses) }))
   return HEADER + stringify({ version: 1, sources }, { lineWidth: 0 })
 }
@@ -149,8 +148,7 @@ export const update = (file: string, change: (lock: Lock) => Lock): Effect.Effec
 /** In one go, without a turn of the event loop: no fiber of ours comes in between. `undefined`: someone else writes. */
 const tryUpdate = (file: string, draft: string, change: (lock: Lock) => Lock): Lock | undefined => {
   const found = Fs.statSync(draft, { throwIfNoEntry: false })
-  // Left by a process that was killed while it wrote.
-  if (found !== undefined && Date.now() - found.mtimeMs > PATIENCE) Fs.rmSync(draft, { force: true })
+  if (found !== undefined && isStale(found)) clear(draft)
   let handle: number
   try {
     handle = Fs.openSync(draft, "wx")
@@ -158,6 +156,7 @@ const tryUpdate = (file: string, draft: string, change: (lock: Lock) => Lock): L
     if ((cause as NodeJS.ErrnoException).code === "EEXIST") return undefined
     throw cause
   }
+  let published = false
   try {
     const before = load(file)
     const after = change(before)
@@ -165,11 +164,42 @@ const tryUpdate = (file: string, draft: string, change: (lock: Lock) => Lock): L
       Fs.writeSync(handle, show(after))
       Fs.fsyncSync(handle)
       Fs.renameSync(draft, file)
+      published = true
     }
     return after
+  } catch (cause) {
+    // Someone took our draft for a stale one: once more.
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
+    throw cause
   } finally {
     Fs.closeSync(handle)
-    Fs.rmSync(draft, { force: true })
+    // After the renaming, a draft is another's.
+    if (!published) Fs.rmSync(draft, { force: true })
+  }
+}
+
+/** Left by a process that was killed while it wrote. */
+const isStale = ({ mtimeMs }: Fs.Stats) => Date.now() - mtimeMs > PATIENCE
+
+/**
+ * Removes a stale draft. It is renamed first, which only one process can do: another may have removed it since we looked,
+ * and begun one of its own. Such a one is given back.
+ */
+const clear = (draft: string): void => {
+  const aside = `${draft}.${randomBytes(4).toString("hex")}`
+  try {
+    Fs.renameSync(draft, aside)
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return
+    throw cause
+  }
+  try {
+    // Not over one that someone began meanwhile.
+    if (!isStale(Fs.statSync(aside))) Fs.linkSync(aside, draft)
+  } catch {
+    // Its writer begins again when it finds it gone.
+  } finally {
+    Fs.rmSync(aside, { force: true })
   }
 }
 

@@ -21,6 +21,8 @@ export interface Options {
   readonly lock: string
   readonly frozen: boolean
   readonly onProgress: OnProgress
+  /** Told what the user should know of what was done. */
+  readonly onNote?: (text: string) => Effect.Effect<void>
 }
 
 /** Files that are there and whole. */
@@ -48,6 +50,7 @@ export const model = Effect.fn("Source.model")(function* (
 ): Effect.fn.Return<Source, SourceError, Hub> {
   const hub = yield* Hub
   const reference = yield* Reference.parse(text)
+  const sorted = (files: ReadonlyArray<RepoFile>) => files.toSorted((a, b) => (a.path < b.path ? -1 : 1))
   if (reference.kind !== "model") {
     return yield* new Reference.BadReference({ text, reason: "is a data set where a model is needed" })
   }
@@ -61,10 +64,10 @@ export const model = Effect.fn("Source.model")(function* (
       if (file !== undefined) return yield* Files.gguf(about, files, file)
       const chosen = yield* Files.model(about, files)
       const { index } = chosen
-      if (index === undefined) return chosen.files
+      if (index === undefined) return sorted(chosen.files)
       const folder = yield* hub.fetch(reference, commit, [index], () => Effect.void)
       const named = yield* Files.shards(about, files, index.path, yield* textOf(join(folder, index.path)))
-      return [...chosen.files, ...named]
+      return sorted([...chosen.files, ...named])
     }),
   )
 })
@@ -103,15 +106,15 @@ const textOf = (path: string) =>
 const open = Effect.fnUntraced(function* <E extends SourceError>(
   reference: Reference.Reference,
   use: string,
-  { lock: file, frozen, onProgress }: Options,
+  options: Options,
   choose: (resolved: Resolved) => Effect.Effect<ReadonlyArray<RepoFile>, E, never>,
 ): Effect.fn.Return<Source, SourceError, Hub> {
+  const { lock: file, frozen, onProgress } = options
   const hub = yield* Hub
   const locked = Lock.check(yield* Lock.read(file), reference, use)
   const fetch = Effect.fnUntraced(function* (commit: string, files: ReadonlyArray<RepoFile>) {
-    const sorted = files.toSorted((a, b) => (a.path < b.path ? -1 : 1))
-    const folder = yield* hub.fetch(reference, commit, sorted, onProgress)
-    const paths = new Map(sorted.map(({ path }) => [path, join(folder, ...path.split("/"))]))
+    const folder = yield* hub.fetch(reference, commit, files, onProgress)
+    const paths = new Map(files.map(({ path }) => [path, join(folder, ...path.split("/"))]))
     return { commit, folder, files: paths }
   })
   if (locked?.files !== undefined) return yield* fetch(locked.commit, locked.files)
@@ -119,9 +122,16 @@ const open = Effect.fnUntraced(function* <E extends SourceError>(
 
   const resolved = yield* hub.resolve(locked === undefined ? reference : { ...reference, revision: locked.commit })
   const chosen = { commit: resolved.commit, files: yield* choose(resolved) }
+  if (!resolved.complete) {
+    // What is missing may be what a run with the hub would choose: a pin would keep this choice for good.
+    const source = Reference.show(reference)
+    const note = `${source} (${use}) is made of the files that happen to be in the cache, and not pinned in ${file}; run once without HF_HUB_OFFLINE to pin it`
+    if (options.onNote !== undefined) yield* options.onNote(note)
+    return yield* fetch(chosen.commit, chosen.files)
+  }
   const after = yield* Lock.update(file, (lock) => Lock.pin(lock, reference, use, chosen))
   const pinned = Lock.check(after, reference, use)
   if (pinned?.files !== undefined) return yield* fetch(pinned.commit, pinned.files)
   // Someone pinned another commit meanwhile: the same again, of theirs.
-  return yield* open(reference, use, { lock: file, frozen, onProgress }, choose)
+  return yield* open(reference, use, options, choose)
 })

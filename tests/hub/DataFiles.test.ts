@@ -44,6 +44,9 @@ describe("names", () => {
     ],
     ["plain/test.json", undefined, "test", "plain/test.json"],
     ["default/test.json other/test.json", undefined, "test", "default/test.json"],
+    ["config.json dataset_infos.json data/test.json", undefined, "test", "data/test.json"],
+    [".cache/test.json __MACOSX/test.csv .test.csv data/test.json", undefined, "test", "data/test.json"],
+    ["default/partial-train/0000.parquet", undefined, "partial-train", "default/partial-train/0000.parquet"],
   ]
   for (const [names, config, split, takes] of found) {
     it.effect(`tell ${config ?? "-"}, ${split} of ${names.slice(0, 60)}`, () =>
@@ -67,8 +70,25 @@ describe("names", () => {
       )
       assert.match(
         yield* refused("a/test.csv a/dev.csv", undefined, "a", "train"),
-        /has no split 'train' in config 'a'; it has test, dev$/,
+        /has no split 'train' in config 'a'; it has dev, test$/,
       )
+      assert.match(
+        yield* refused("config.json dataset_info.json", undefined, undefined, "config"),
+        /has no data files whose names tell/,
+      )
+      assert.match(
+        yield* refused("default/partial-train/0000.parquet default/test/0000.parquet", undefined, undefined, "train"),
+        /has only a part of split 'train' in config 'default': the hub's converter stopped .* or write 'partial-train'/,
+      )
+      for (const [names, missing] of [
+        ["x/train/0001.parquet", 0],
+        ["x/train/0000.parquet x/train/0002.parquet", 1],
+      ] as const) {
+        assert.match(
+          yield* refused(names, undefined, undefined, "train"),
+          new RegExp(`'train' in config 'x' of which part ${missing} is missing \\(x/train/`),
+        )
+      }
       assert.match(
         yield* refused("test.csv test.jsonl", undefined, undefined, "test"),
         /there are files in .csv and .jsonl; @refs\/convert\/parquet/,
@@ -87,7 +107,8 @@ describe("names", () => {
 })
 
 describe("a card", () => {
-  const names = "data.csv holdout.csv extra/a.jsonl extra/deep/b.jsonl en/train.csv en/test.csv README.md"
+  const names =
+    "data.csv holdout.csv extra/a.jsonl extra/deep/b.jsonl en/train.csv en/test.csv README.md config.json .hid/.a.csv .hid/b.csv __old/c.csv more/2019.parquet notes.txt"
   const found: ReadonlyArray<readonly [yaml: string, config: string | undefined, split: string, takes: string]> = [
     [
       "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data.csv\n  - split: test\n    path: holdout.csv",
@@ -97,6 +118,29 @@ describe("a card", () => {
     ],
     ["configs:\n- config_name: x\n  data_files: data.csv", undefined, "train", "data.csv"],
     ["configs:\n- config_name: x\n  data_files: [data.csv, holdout.csv]", "x", "train", "data.csv holdout.csv"],
+    ["configs:\n- config_name: x\n  data_files: [holdout.csv, 'd*.csv']", "x", "train", "holdout.csv data.csv"],
+    [
+      "configs:\n- config_name: x\n  data_files: [holdout.csv, '*.csv', 'en/*']",
+      "x",
+      "train",
+      "holdout.csv data.csv en/test.csv en/train.csv",
+    ],
+    [
+      "configs:\n- config_name: x\n  data_files: '**/*.csv'",
+      "x",
+      "train",
+      "data.csv en/test.csv en/train.csv holdout.csv",
+    ],
+    ["configs:\n- config_name: x\n  data_files: '.hid/*'", "x", "train", ".hid/b.csv"],
+    ["configs:\n- config_name: x\n  data_files: '.*/.*'", "x", "train", ".hid/.a.csv"],
+    ["configs:\n- config_name: x\n  data_files: '__*/*.csv'", "x", "train", "__old/c.csv"],
+    [
+      "configs:\n- config_name: x\n  data_files: '*.json'\n- config_name: y\n  data_files: config.json",
+      "y",
+      "train",
+      "config.json",
+    ],
+    ["configs:\n- config_name: x\n  data_files: more/*.parquet", "x", "train", "more/2019.parquet"],
     [
       "configs:\n- config_name: x\n  data_files:\n  - split: all\n    path: extra/**",
       "x",
@@ -140,10 +184,11 @@ describe("a card", () => {
     ],
     ["configs: [{ config_name: x, data_dir: nowhere }]", /config 'x' names no data_files/],
     ["configs: [{ config_name: x, data_files: nope.csv }]", /of which no file matches nope.csv/],
+    ["configs: [{ config_name: x, data_files: '*.json' }]", /of which no file matches \*.json/],
     ["configs: [{ config_name: x, data_files: '../../*' }]", /of which no file matches/],
     [
       "configs: [{ config_name: x, data_files: '*' }]",
-      /of which README.md is not one of .parquet, .jsonl, .json, .csv/,
+      /of which notes.txt is not one of .parquet, .jsonl, .json, .csv/,
     ],
     ["configs: [{ config_name: x, data_files: 'hf://datasets/other/x.csv' }]", /no file matches/],
     [

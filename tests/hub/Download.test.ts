@@ -32,6 +32,32 @@ const prepare = (name = "model.safetensors") =>
 const isWhole = (folder: string) =>
   assert.deepStrictEqual(Fs.readFileSync(join(folder, "model.safetensors")), Buffer.from(WEIGHTS))
 
+describe("small files", () => {
+  it.live("may come from elsewhere on the hub, compressed and without their length", () =>
+    Effect.gen(function* () {
+      const { server, settings, fetch, cache } = yield* prepare("tokenizer.json")
+      server.resolveCache = true
+      const at = yield* fetch
+      assert.strictEqual(Fs.readFileSync(join(at, "tokenizer.json"), "utf8"), FILES["tokenizer.json"])
+      assert.deepStrictEqual(
+        server.requests.slice(-2).map(({ path, status }) => [path, status]),
+        [
+          [`/${NAME}/resolve/${COMMIT}/tokenizer.json`, 307],
+          [`/api/resolve-cache/models/${NAME}/${COMMIT}/tokenizer.json`, 200],
+        ],
+      )
+      // Bytes that are not the file's do not pass for it.
+      Fs.rmSync(join(cache, "models--acme--tiny"), { recursive: true })
+      server.fault = ({ path }) =>
+        path.includes("resolve-cache") ? { status: 200, body: FILES["config.json"], headers: {} } : undefined
+      const again = yield* client(settings)
+      const { files } = yield* again.resolve(reference())
+      const wanted = files.filter(({ path }) => path === "tokenizer.json")
+      assert.strictEqual((yield* Effect.flip(again.fetch(reference(), COMMIT, wanted, silent)))._tag, "Tampered")
+    }),
+  )
+})
+
 describe("a connection that breaks", () => {
   it.live("is taken up where it broke, within one fetch", () =>
     Effect.gen(function* () {

@@ -5,8 +5,21 @@ import * as Fs from "node:fs"
 import { join } from "node:path"
 import type { RepoFile } from "../../src/hub/Digest.ts"
 import { folder } from "../support/folder.ts"
-import { blobId, sha256 } from "../support/hubServer.ts"
-import { type Bench, bench, client, COMMIT, FILES, LATER, NAME, reference, repo, silent, WEIGHTS } from "./fixtures.ts"
+import { blobId, type HubServer, sha256 } from "../support/hubServer.ts"
+import {
+  type Bench,
+  bench,
+  client,
+  COMMIT,
+  FILES,
+  LATER,
+  NAME,
+  reference,
+  repo,
+  silent,
+  WEIGHTS,
+  withToken,
+} from "./fixtures.ts"
 
 const resolveAll = Effect.fnUntraced(function* ({ settings }: Bench) {
   const hub = yield* client(settings)
@@ -46,13 +59,6 @@ describe("resolve", () => {
   )
 
   const listings: ReadonlyArray<readonly [what: string, entry: object, message: RegExp]> = [
-    ["climbs out", { path: "../../x" }, /file name "..\/..\/x" has an empty, '.' or '..' part/],
-    ["climbs out within", { path: "a/../../x" }, /'..' part/],
-    ["is absolute", { path: "/etc/x" }, /has an empty/],
-    ["has a backslash", { path: "a\\..\\x" }, /backslash/],
-    ["has a drive", { path: "C:x" }, /drive/],
-    ["has a zero byte", { path: "a\0b" }, /control character/],
-    ["has an empty name", { path: "" }, /is empty/],
     ["has no name", { path: 3 }, /lists a file named 3/],
     ["has a negative size", { size: -1 }, /"x" of -1 bytes/],
     ["has no digest", { oid: undefined }, /"x" with the digest undefined/],
@@ -72,6 +78,103 @@ describe("resolve", () => {
       }),
     )
   }
+
+  it.live("leaves out what it makes no path of, and takes the rest", () =>
+    Effect.gen(function* () {
+      const { server, settings } = yield* bench()
+      const hub = yield* client(settings)
+      const odd = ["../../x", "a/../../x", "/etc/x", "notes\\x.txt", "a\\..\\x", "C:x", "a\0b", "a\u001bb", ""]
+      const listing = [...odd, "config.json"].map((path) => ({ type: "file", path, size: 22, oid: "0".repeat(40) }))
+      server.fault = ({ path }) => (path.includes("/tree/") ? { listing } : undefined)
+      const { files } = yield* hub.resolve(reference())
+      assert.deepStrictEqual(
+        files.map(({ path }) => path),
+        ["config.json"],
+      )
+    }),
+  )
+
+  const twice = { type: "file", path: "x", size: 1, oid: "0".repeat(40) }
+  it.live("refuses a listing with a file twice", () =>
+    Effect.gen(function* () {
+      const { server, settings } = yield* bench()
+      server.fault = ({ path }) => (path.includes("/tree/") ? { listing: [twice, twice] } : undefined)
+      const error = yield* Effect.flip(Effect.flatMap(client(settings), (hub) => hub.resolve(reference())))
+      assert.match(error.message, /"x" is listed twice/)
+    }),
+  )
+
+  /** Answers for the hub's own address, with what the second server has; and notes what was asked of it. */
+  const pretending = (server: HubServer) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const real = globalThis.fetch
+        const asked: Array<Request> = []
+        globalThis.fetch = (input, init) => {
+          const request = new Request(input, init)
+          const { origin, pathname, search } = new URL(request.url)
+          if (origin === server.endpoint || origin === server.storage) return real(input, init)
+          asked.push(request)
+          return real(`${server.endpoint}/official${pathname}${search}`, { redirect: "manual" })
+        }
+        return { asked, real }
+      }),
+      ({ real }) => Effect.sync(() => void (globalThis.fetch = real)),
+    )
+
+  it.live("of a mirror takes pages that are named by the hub's own address from the mirror", () =>
+    Effect.gen(function* () {
+      const { server, settings } = yield* bench()
+      const { asked } = yield* pretending(server)
+      server.tokens.add("hf_secret")
+      const tree = `/api/models/${NAME}/tree/${COMMIT}`
+      server.pageSize = 4
+      server.fault = ({ path, url }) =>
+        path === tree && !url.searchParams.has("cursor")
+          ? { headers: { link: `<https://huggingface.co${tree}?recursive=true&cursor=4>; rel="next"` } }
+          : undefined
+      const { files } = yield* (yield* client(withToken(settings, "hf_secret"))).resolve(reference())
+      assert.strictEqual(files.length, Object.keys(FILES).length)
+      assert.deepStrictEqual(asked, [])
+    }),
+  )
+
+  it.live("of a mirror follows to the hub itself, without the token", () =>
+    Effect.gen(function* () {
+      const { server, settings } = yield* bench()
+      server.tokens.add("hf_secret")
+      const { asked } = yield* pretending(server)
+      const entry = { type: "file", path: "x", size: 1, oid: "0".repeat(40) }
+      for (const official of ["https://huggingface.co", "https://hf.co"]) {
+        asked.length = 0
+        server.fault = ({ path }) =>
+          path === `/official/x/tree`
+            ? { status: 200, headers: { "content-type": "application/json" }, body: JSON.stringify([entry]) }
+            : path.includes("/tree/")
+              ? { status: 308, headers: { location: `${official}/x/tree` } }
+              : undefined
+        const { files } = yield* (yield* client(withToken(settings, "hf_secret"))).resolve(reference())
+        assert.deepStrictEqual(
+          files.map(({ path }) => path),
+          ["x"],
+        )
+        assert.deepStrictEqual(
+          asked.map(({ url }) => url),
+          [`${official}/x/tree`],
+        )
+        assert.isFalse(asked[0]!.headers.has("authorization"))
+        assert.isTrue(server.requests.some(({ headers }) => headers.authorization === "Bearer hf_secret"))
+        // What it refuses is refused by the hub, not by some storage.
+        server.fault = ({ path }) =>
+          path === `/official/x/tree`
+            ? { status: 404, headers: { "x-error-code": "RepoNotFound" }, body: "" }
+            : path.includes("/tree/")
+              ? { status: 308, headers: { location: `${official}/x/tree` } }
+              : undefined
+        assert.strictEqual((yield* Effect.flip((yield* client(settings)).resolve(reference())))._tag, "MissingRepo")
+      }
+    }),
+  )
 
   it.live("refuses a listing that never ends, or that another host is to give", () =>
     Effect.gen(function* () {
@@ -322,6 +425,7 @@ describe("offline", () => {
       for (const text of [`hub:${NAME}`, `hub:${NAME}@${COMMIT}`]) {
         const resolved = yield* offline.resolve(reference(text))
         assert.strictEqual(resolved.commit, COMMIT)
+        assert.isFalse(resolved.complete)
         assert.deepStrictEqual(
           resolved.files,
           named(files, "config.json", "model.safetensors", "onnx/model.bin").toSorted((a, b) =>
@@ -331,6 +435,43 @@ describe("offline", () => {
         yield* offline.fetch(reference(text), COMMIT, resolved.files, silent)
       }
       assert.strictEqual(server.requests.length, before)
+    }),
+  )
+
+  it.live("knows all files by the listing that huggingface_hub keeps", () =>
+    Effect.gen(function* () {
+      const { offline, files, cache, server, before } = yield* filled
+      const trees = join(storageOf(cache), "trees")
+      const listed = Object.fromEntries(
+        files.map(({ path, size, digest }) => [
+          path,
+          digest.kind === "blob"
+            ? { size, blob_id: digest.hex }
+            : { size, blob_id: "0".repeat(40), lfs_sha256: digest.hex, lfs_size: size, xet_hash: "1".repeat(64) },
+        ]),
+      )
+      const write = (tree: unknown) => {
+        Fs.mkdirSync(trees, { recursive: true })
+        Fs.writeFileSync(join(trees, `${COMMIT}.json`), typeof tree === "string" ? tree : JSON.stringify(tree))
+        return offline.resolve(reference())
+      }
+      const odd = { "notes\\x.txt": { size: 1, blob_id: "0".repeat(40) } }
+      const resolved = yield* write({ format_version: 1, files: { ...listed, ...odd } })
+      assert.deepStrictEqual(resolved, { commit: COMMIT, files, complete: true })
+      assert.strictEqual(server.requests.length, before)
+      const unknown = [
+        "{",
+        "[]",
+        { format_version: 2, files: listed },
+        { format_version: 1, files: [] },
+        { format_version: 1, files: { ...listed, x: { size: 1, blob_id: "../x" } } },
+        { format_version: 1, files: { ...listed, x: 3 } },
+      ]
+      for (const tree of unknown) {
+        const found = yield* write(tree)
+        assert.isFalse(found.complete, JSON.stringify(tree))
+        assert.strictEqual(found.files.length, 3)
+      }
     }),
   )
 

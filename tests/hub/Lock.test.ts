@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Fs from "node:fs"
+import Fs from "node:fs"
+import { syncBuiltinESMExports } from "node:module"
 import { join } from "node:path"
 import type { RepoFile } from "../../src/hub/Digest.ts"
 import * as Lock from "../../src/hub/Lock.ts"
@@ -19,7 +20,7 @@ const model = reference("hub:acme/tiny")
 const data = reference("hub-data:acme/rows@v1")
 
 const some = [
-  [model, "model", { commit: A, files: [large, small] }],
+  [model, "model", { commit: A, files: [small, large] }],
   [model, "q4.gguf", { commit: A, files: [large] }],
   [data, "default, test", { commit: B, files: [small] }],
 ] as const
@@ -122,6 +123,88 @@ describe("a lock", () => {
       Fs.utimesSync(draft, 1, 1)
       yield* Lock.update(file, () => Lock.empty)
       assert.strictEqual((yield* Lock.read(file)).size, 0)
+    }),
+  )
+
+  it.effect("keeps the order of a use's files", () =>
+    Effect.gen(function* () {
+      const file = join(yield* folder, "study.lock.yaml")
+      yield* Lock.update(file, (lock) => Lock.pin(lock, data, "default, test", { commit: B, files: [large, small] }))
+      assert.deepStrictEqual(Lock.check(yield* Lock.read(file), data, "default, test")?.files, [large, small])
+    }),
+  )
+
+  /** What another process does right before or after a call of ours. */
+  const during = <K extends "renameSync" | "statSync">(name: K, change: (call: (typeof Fs)[K]) => unknown) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const real = Fs[name]
+        Fs[name] = change(real) as (typeof Fs)[K]
+        syncBuiltinESMExports()
+        return real
+      }),
+      (real) =>
+        Effect.sync(() => {
+          Fs[name] = real
+          syncBuiltinESMExports()
+        }),
+    )
+
+  it.live("leaves a draft alone that another begins when ours is published", () =>
+    Effect.gen(function* () {
+      const file = join(yield* folder, "study.lock.yaml")
+      const draft = `${file}.draft`
+      yield* during("renameSync", (real) => (from: string, to: string) => {
+        real(from, to)
+        if (to === file) Fs.writeFileSync(draft, "theirs")
+      })
+      yield* Lock.update(file, () => filled)
+      assert.strictEqual(Fs.readFileSync(draft, "utf8"), "theirs")
+    }),
+  )
+
+  it.live("gives back a draft that another began instead of a stale one", () =>
+    Effect.gen(function* () {
+      const file = join(yield* folder, "study.lock.yaml")
+      const draft = write(join(file, ".."), "study.lock.yaml.draft", "stale")
+      Fs.utimesSync(draft, 1, 1)
+      let looked = false
+      yield* during("statSync", (real) => (path: string, options: Parameters<typeof real>[1]) => {
+        const found = real(path, options)
+        if (path === draft && !looked) {
+          looked = true
+          Fs.rmSync(draft)
+          Fs.writeFileSync(draft, "theirs")
+        }
+        return found
+      })
+      const kept: Array<string> = []
+      yield* Effect.forkChild(
+        Effect.delay(
+          Effect.sync(() => {
+            kept.push(Fs.readFileSync(draft, "utf8"))
+            Fs.rmSync(draft)
+          }),
+          150,
+        ),
+      )
+      yield* Lock.update(file, () => filled)
+      assert.deepStrictEqual(kept, ["theirs"])
+      assert.deepStrictEqual(Fs.readdirSync(join(file, "..")), ["study.lock.yaml"])
+    }),
+  )
+
+  it.live("is written anew when another took our draft for a stale one", () =>
+    Effect.gen(function* () {
+      const file = join(yield* folder, "study.lock.yaml")
+      let taken = false
+      yield* during("renameSync", (real) => (from: string, to: string) => {
+        if (!taken) Fs.rmSync(from)
+        taken = true
+        real(from, to)
+      })
+      yield* Lock.update(file, () => filled)
+      assert.strictEqual(Fs.readFileSync(file, "utf8"), TEXT)
     }),
   )
 

@@ -37,6 +37,51 @@ describe("the environment", () => {
     }),
   )
 
+  it.effect("has variables in its folders, as Python expands them", () =>
+    Effect.gen(function* () {
+      const env = { SCRATCH: "/s", A: "/a", AB: "$A" }
+      const cacheOf = (more: Record<string, string>) => Effect.map(read({ ...env, ...more }), ({ cache }) => cache)
+      assert.strictEqual(yield* cacheOf({ HF_HOME: "$SCRATCH/hf" }), "/s/hf/hub")
+      assert.strictEqual(yield* cacheOf({ HF_HUB_CACHE: "${SCRATCH}/x$A/${A}b" }), "/s/x/a/ab")
+      assert.strictEqual(yield* cacheOf({ HUGGINGFACE_HUB_CACHE: "$SCRATCH/w" }), "/s/w")
+      assert.strictEqual(yield* cacheOf({ XDG_CACHE_HOME: "$SCRATCH" }), "/s/huggingface/hub")
+      assert.strictEqual(yield* cacheOf({ HF_HOME: "~/$A" }), join(homedir(), "a", "hub"))
+      // What is not set stays, and what a variable holds is not expanded again.
+      assert.strictEqual(yield* cacheOf({ HF_HUB_CACHE: "/$NOT/${NOT}/$AB" }), "/$NOT/${NOT}/$A")
+      const home = yield* folder
+      write(home, "token", "hf_file")
+      const { token } = yield* read({ WHERE: home, HF_TOKEN_PATH: "$WHERE/token" })
+      assert.strictEqual(token && Redacted.value(token), "hf_file")
+    }),
+  )
+
+  it.effect("can forbid every token that no one asked for", () =>
+    Effect.gen(function* () {
+      const home = yield* folder
+      write(home, "token", "hf_file")
+      const env = { HF_TOKEN_PATH: join(home, "token") }
+      for (const more of [{}, { HF_TOKEN: "hf_env" }]) {
+        const tokenOf = (flag: string) => read({ ...env, ...more, HF_HUB_DISABLE_IMPLICIT_TOKEN: flag })
+        assert.strictEqual((yield* tokenOf("1")).token, undefined)
+        assert.strictEqual((yield* tokenOf("True")).token, undefined)
+        assert.isDefined((yield* tokenOf("0")).token)
+      }
+    }),
+  )
+
+  it.effect("names a proxy, whose password is not shown", () =>
+    Effect.gen(function* () {
+      const env = { https_proxy: "http://me:secret@proxy:8080", NO_PROXY: "localhost", HTTP_PROXY: "" }
+      const settings = yield* read(env)
+      assert.deepStrictEqual(settings.proxy && Redacted.value(settings.proxy), {
+        https_proxy: "http://me:secret@proxy:8080",
+        NO_PROXY: "localhost",
+      })
+      assert.notInclude(JSON.stringify(settings), "secret")
+      assert.strictEqual((yield* read({ NO_PROXY: "*" })).proxy, undefined)
+    }),
+  )
+
   it.effect("says whether we are offline, as huggingface_hub reads it", () =>
     Effect.gen(function* () {
       for (const yes of ["1", "on", "YES", "True"]) assert.isTrue((yield* read({ HF_HUB_OFFLINE: yes })).offline, yes)

@@ -7,8 +7,8 @@ import { Hub } from "../../src/hub/Hub.ts"
 import * as Lock from "../../src/hub/Lock.ts"
 import * as Source from "../../src/hub/Source.ts"
 import { folder } from "../support/folder.ts"
-import { commitOf, noise, type Repo } from "../support/hubServer.ts"
-import { bench, COMMIT, LATER, NAME, reference, repo, silent } from "./fixtures.ts"
+import { blobId, commitOf, noise, type Repo, sha256 } from "../support/hubServer.ts"
+import { bench, COMMIT, FILES, LATER, NAME, reference, repo, silent } from "./fixtures.ts"
 
 const SHARDED = commitOf("sharded")
 const sharded: Repo = {
@@ -34,10 +34,13 @@ const rows: Repo = {
   refs: { main: ROWS },
   commits: {
     [ROWS]: {
-      "README.md": "---\nconfigs:\n- config_name: easy\n  data_files:\n  - split: test\n    path: easy/*.csv\n---\n",
+      "README.md":
+        "---\nconfigs:\n- config_name: easy\n  data_files:\n  - split: test\n    path: easy/*.csv\n  - split: late\n    path: [late/b.csv, late/a.csv]\n---\n",
       "easy/a.csv": "q,a\n1,2\n",
       "easy/b.csv": "q,a\n3,4\n",
       "hard/test.csv": "q,a\n5,6\n",
+      "late/a.csv": "q,a\n7,8\n",
+      "late/b.csv": "q,a\n9,10\n",
     },
   },
 }
@@ -196,16 +199,69 @@ describe("frozen", () => {
 })
 
 describe("offline", () => {
-  it.live("pins and uses what is in the cache", () =>
+  /** As huggingface_hub keeps it. */
+  const keepTree = (cache: string) => {
+    const files = Object.entries(FILES).map(([path, content]) => {
+      const size = content.length
+      const isLarge = typeof content !== "string"
+      const large = { size, blob_id: "0".repeat(40), lfs_sha256: sha256(content), lfs_size: size }
+      return [path, isLarge ? large : { size, blob_id: blobId(content) }]
+    })
+    const trees = join(cache, "models--acme--tiny", "trees")
+    Fs.mkdirSync(trees)
+    Fs.writeFileSync(
+      join(trees, `${COMMIT}.json`),
+      JSON.stringify({ format_version: 1, files: Object.fromEntries(files) }),
+    )
+  }
+  const filled = Effect.gen(function* () {
+    const there = yield* study
+    yield* there.model(`hub:${NAME}`)
+    const online = Fs.readFileSync(there.lock, "utf8")
+    Fs.rmSync(there.lock)
+    there.server.requests.length = 0
+    const notes: Array<string> = []
+    const given = { ...there.given, onNote: (text: string) => Effect.sync(() => void notes.push(text)) }
+    const offline = there.run(Source.model(`hub:${NAME}`, given), { offline: true })
+    const snapshot = join(there.cache, "models--acme--tiny", "snapshots", COMMIT)
+    return { ...there, online, notes, offline, snapshot }
+  })
+
+  it.live("uses files that happen to be in the cache, and says so instead of pinning them", () =>
     Effect.gen(function* () {
-      const { given, model, run, server, lock } = yield* study
-      yield* model(`hub:${NAME}`)
-      const online = Fs.readFileSync(lock, "utf8")
-      Fs.rmSync(lock)
-      server.requests.length = 0
+      const { offline, notes, server, lock, snapshot } = yield* filled
+      // As after a download of single files: nothing tells that there is more.
+      Fs.rmSync(join(snapshot, "tokenizer_config.json"))
+      const { files } = yield* offline
+      assert.deepStrictEqual([...files.keys()], ["config.json", "model.safetensors", "tokenizer.json"])
+      assert.deepStrictEqual(server.requests, [])
+      assert.isFalse(Fs.existsSync(lock))
+      assert.deepStrictEqual(notes, [
+        `hub:acme/tiny@main (model) is made of the files that happen to be in the cache, and not pinned in ${lock}; run once without HF_HUB_OFFLINE to pin it`,
+      ])
+    }),
+  )
+
+  it.live("names what is missing of what the kept listing has", () =>
+    Effect.gen(function* () {
+      const { offline, cache, snapshot } = yield* filled
+      keepTree(cache)
+      Fs.rmSync(join(snapshot, "tokenizer_config.json"))
+      Fs.rmSync(join(cache, "models--acme--tiny", "blobs", blobId("{}")))
+      const error = yield* Effect.flip(offline)
+      assert.strictEqual(error._tag, "NotCached")
+      assert.match(error.message, /hub:acme\/tiny@main: tokenizer_config.json is not in .*HF_HUB_OFFLINE/)
+    }),
+  )
+
+  it.live("pins and uses what is in the cache where the listing is, too", () =>
+    Effect.gen(function* () {
+      const { given, run, server, lock, cache, online, notes } = yield* filled
+      keepTree(cache)
       const { commit } = yield* run(Source.model(`hub:${NAME}`, given), { offline: true })
       assert.strictEqual(commit, COMMIT)
       assert.deepStrictEqual(server.requests, [])
+      assert.deepStrictEqual(notes, [])
       assert.strictEqual(Fs.readFileSync(lock, "utf8"), online)
       assert.match(
         yield* message(run(Source.model("hub:acme/big", given), { offline: true })),
@@ -229,8 +285,18 @@ describe("a data set", () => {
       assert.deepStrictEqual([...uses.keys()], ["easy, test"])
       assert.match(
         yield* message(data("hub-data:acme/rows", "train")),
-        /has no split 'train' in config 'easy'; it has test/,
+        /has no split 'train' in config 'easy'; it has test, late/,
       )
+    }),
+  )
+
+  it.live("keeps the order that its card says, also when it is pinned", () =>
+    Effect.gen(function* () {
+      const { data } = yield* study
+      for (const frozen of [false, true]) {
+        const { files } = yield* data("hub-data:acme/rows", "late", { frozen })
+        assert.deepStrictEqual([...files.keys()], ["late/b.csv", "late/a.csv"])
+      }
     }),
   )
 

@@ -47,6 +47,7 @@ export const bench = (repos: ReadonlyArray<Repo> = [repo]) =>
       token: undefined,
       cache,
       offline: false,
+      proxy: undefined,
       downloads: 4,
       patience,
     }

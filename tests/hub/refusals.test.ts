@@ -14,6 +14,7 @@ interface Case {
   readonly repo?: Partial<Repo>
   readonly token?: string
   readonly known?: boolean
+  readonly expired?: boolean
   readonly source?: string
   readonly file?: RepoFile
   readonly fault?: (request: Request, before: number) => Fault | undefined
@@ -23,6 +24,7 @@ interface Case {
 const refused = Effect.fnUntraced(function* (given: Case) {
   const { server, settings } = yield* bench([{ ...repo, ...given.repo }])
   if (given.token !== undefined && given.known !== false) server.tokens.add(given.token)
+  if (given.token !== undefined && given.expired === true) server.expired.add(given.token)
   if (given.fault !== undefined) server.fault = given.fault
   const hub = yield* client(given.token === undefined ? settings : withToken(settings, given.token))
   const wanted = reference(given.source ?? `hub:${NAME}`)
@@ -38,7 +40,7 @@ const cases: ReadonlyArray<readonly [what: string, given: Case, tag: string, mes
     "a gated repository, without a token",
     { repo: { gatedTo: "hf_a" } },
     "GatedRepo",
-    /^hub:acme\/tiny@main is gated: its owner decides who may read http:\S+\/acme\/tiny; accept its conditions there with your account, and set HF_TOKEN/,
+    /^hub:acme\/tiny@main is gated: its owner decides who may read http:\S+\/acme\/tiny \(the hub says: Access to model acme\/tiny is restricted .*\); accept its conditions there with your account, and run `hf auth login` or set HF_TOKEN/,
   ],
   [
     "a gated repository, with a token that may not",
@@ -50,7 +52,7 @@ const cases: ReadonlyArray<readonly [what: string, given: Case, tag: string, mes
     "a repository that does not exist",
     { source: "hub:acme/none" },
     "MissingRepo",
-    /^hub:acme\/none@main: there is no http:\S+\/acme\/none, or it is private; check the name, or set HF_TOKEN/,
+    /^hub:acme\/none@main: there is no http:\S+\/acme\/none, or it is private \(the hub says: Invalid username or password.\); check the name, or run `hf auth login` or set HF_TOKEN/,
   ],
   [
     "a repository that does not exist, with a token",
@@ -81,7 +83,36 @@ const cases: ReadonlyArray<readonly [what: string, given: Case, tag: string, mes
     "a token that the hub does not know",
     { token: "hf_old", known: false },
     "BadToken",
-    /the hub does not know the token in use; renew it/,
+    /does not accept the token in use \(the hub says: Invalid credentials in Authorization header\); get a new one with `hf auth login`/,
+  ],
+  [
+    "a token that has run out, also for what is public",
+    { token: "hf_old", expired: true },
+    "BadToken",
+    /does not accept the token in use \(the hub says: User Access Token "laptop" is expired\); get a new one with `hf auth login`/,
+  ],
+  [
+    "a token that has run out, whatever code goes with it",
+    {
+      token: "hf_old",
+      fault: () => ({
+        status: 401,
+        headers: { "x-error-code": "RepoNotFound", "x-error-message": "Token hf_old has expired" },
+      }),
+    },
+    "BadToken",
+    /the hub says: Token … has expired/,
+  ],
+  [
+    "a gated repository, in words that are long and not fit for a terminal",
+    {
+      fault: () => ({
+        status: 403,
+        headers: { "x-error-code": "GatedRepo", "x-error-message": `no\u009b31m${"x".repeat(1000)}` },
+      }),
+    },
+    "GatedRepo",
+    /\(the hub says: no 31mx{294}\); accept/,
   ],
   [
     "a token without the permission",

@@ -5,12 +5,14 @@
  *     GET  /api/{models,datasets}/<name>/revision/<revision>        { id, sha, … }
  *     GET  /api/{models,datasets}/<name>/tree/<commit>?recursive    [{ type, oid, size, path, lfs? }], Link: rel="next"
  *     GET, HEAD  /[datasets/]<name>/resolve/<revision>/<path>       the file, or 302 to storage for those in LFS
+ *     GET, HEAD  /api/resolve-cache/{models,datasets}/<name>/<commit>/<path>   where `resolveCache` sends for small files
  *
  * It counts what it serves, and misbehaves as it is told.
  */
 import * as Effect from "effect/Effect"
 import { createHash } from "node:crypto"
 import * as Http from "node:http"
+import { gzipSync } from "node:zlib"
 import type { AddressInfo } from "node:net"
 
 export interface Repo {
@@ -67,8 +69,12 @@ export interface HubServer {
   fault: (request: Request, before: number) => Fault | undefined
   /** Files in a page of a listing. */
   pageSize: number
+  /** Whether small files are sent from elsewhere on the hub, compressed and without their length. */
+  resolveCache: boolean
   /** Known to the hub; another token is refused as such. */
   readonly tokens: Set<string>
+  /** Known once; refused with its name. */
+  readonly expired: Set<string>
   readonly repos: Array<Repo>
 }
 
@@ -146,7 +152,9 @@ const start = async (repos: ReadonlyArray<Repo>) => {
     requests: [],
     fault: () => undefined,
     pageSize: 1000,
+    resolveCache: false,
     tokens: new Set(),
+    expired: new Set(),
     repos: [...repos],
   }
   return { hub, servers: [main.server, storage.server] }
@@ -178,7 +186,8 @@ const send = async (request: Request, response: Http.ServerResponse, fault: Faul
   const whole = bytesOf(reply.body ?? "")
   const body = fault.tamper === undefined || reply.status >= 300 ? whole : fault.tamper(whole)
   request.status = reply.status
-  response.writeHead(reply.status, { "content-length": body.length, ...reply.headers, ...fault.headers })
+  const length = reply.headers?.["content-encoding"] === undefined ? { "content-length": body.length } : {}
+  response.writeHead(reply.status, { ...length, ...reply.headers, ...fault.headers })
   if (request.method === "HEAD") return response.end()
   const end = Math.min(body.length, fault.cutAfter ?? Infinity)
   for (let at = 0; at < end && !response.destroyed; at += 16384) {
@@ -217,6 +226,9 @@ const json = (body: unknown, headers: { readonly [name: string]: string } = {}):
 const hubAnswer = (hub: HubServer, request: Request, fault: Fault): Reply => {
   const { path, url, headers } = request
   const token = headers.authorization?.replace(/^Bearer /, "")
+  if (token !== undefined && hub.expired.has(token)) {
+    return error(401, "", 'User Access Token "laptop" is expired')
+  }
   if (token !== undefined && !hub.tokens.has(token)) {
     return error(401, "", "Invalid credentials in Authorization header")
   }
@@ -224,6 +236,23 @@ const hubAnswer = (hub: HubServer, request: Request, fault: Fault): Reply => {
     token === undefined
       ? error(401, "RepoNotFound", "Invalid username or password.")
       : error(404, "RepoNotFound", "Repository not found")
+  const [, cacheKind, cached] = /^\/api\/resolve-cache\/(model|dataset)s\/(.*)$/.exec(path) ?? []
+  if (cached !== undefined) {
+    const repo = hub.repos.find((repo) => repo.kind === cacheKind && cached.startsWith(`${repo.name}/`))
+    const [, commit, file] = /^([0-9a-f]{40})\/(.*)$/.exec(cached.slice((repo?.name.length ?? 0) + 1)) ?? []
+    const content = repo?.commits[commit ?? ""]?.[file ?? ""]
+    if (content === undefined) return error(404, "EntryNotFound", "Entry not found")
+    if (url.searchParams.get("etag") !== `"${blobId(content)}"`) return { status: 400, body: "Bad etag" }
+    const common = { "x-repo-commit": commit!, vary: "Accept-Encoding" }
+    const reply = ranged(bytesOf(content), headers, fault, blobId(content))
+    return reply.status === 200
+      ? {
+          status: 200,
+          headers: { ...reply.headers, ...common, etag: `W/"${blobId(content)}"`, "content-encoding": "gzip" },
+          body: gzipSync(bytesOf(content)),
+        }
+      : { ...reply, headers: { ...reply.headers, ...common } }
+  }
   const [, apiKind, api] = /^\/api\/(model|dataset)s\/(.*)$/.exec(path) ?? []
   const isData = path.startsWith("/datasets/")
   const kind = apiKind ?? (isData ? "dataset" : "model")
@@ -271,6 +300,19 @@ const hubAnswer = (hub: HubServer, request: Request, fault: Fault): Reply => {
   if (content === undefined) return error(404, "EntryNotFound", "Entry not found")
   const bytes = bytesOf(content)
   const common = { "x-repo-commit": commit }
+  if (!lfs(file) && hub.resolveCache) {
+    const at = [repo.name, commit, ...file.split("/").map(encodeURIComponent)].join("/")
+    const etag = encodeURIComponent(`"${blobId(content)}"`)
+    return {
+      status: 307,
+      headers: {
+        ...common,
+        "x-linked-size": `${bytes.length}`,
+        location: `/api/resolve-cache/${kind}s/${at}?${encodeURIComponent(path)}=&etag=${etag}`,
+      },
+      body: "Temporary Redirect",
+    }
+  }
   if (!lfs(file)) {
     const reply = ranged(bytes, headers, fault, blobId(content))
     return { ...reply, headers: { ...reply.headers, ...common } }

@@ -1,10 +1,14 @@
-/** `node fetch.ts <endpoint> <cache> <name>`: fetches a model's files, prints the folder. `started` once bytes come. */
+/**
+ * `node fetch.ts <endpoint> <cache> <name>`: fetches a model's files, prints the folder. `started` once bytes come. The
+ * proxy is the environment's, where a further argument says so.
+ */
 import * as Effect from "effect/Effect"
 import { Hub } from "../../../src/hub/Hub.ts"
-import { patience } from "../../../src/hub/Settings.ts"
+import { fromEnvironment, patience } from "../../../src/hub/Settings.ts"
 
 const [endpoint, cache, name] = process.argv.slice(2) as [string, string, string]
-const settings = { endpoint, cache, token: undefined, offline: false, downloads: 4, patience }
+const proxy = process.argv[5] === undefined ? undefined : (await Effect.runPromise(fromEnvironment)).proxy
+const settings = { endpoint, cache, token: undefined, offline: false, proxy, downloads: 4, patience }
 const reference = { kind: "model", name, revision: "main", file: undefined } as const
 let started = false
 const work = Effect.gen(function* () {
