@@ -9,7 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { Problem } from "../src/engine/Problem.ts"
 import * as Stage from "../src/engine/Stage.ts"
-import type * as Method from "../src/methods/Method.ts"
+import * as Method from "../src/methods/Method.ts"
 import * as Family from "../src/models/Family.ts"
 import * as Model from "./Model.ts"
 import * as Plugin from "./Plugin.ts"
@@ -82,11 +82,16 @@ export default Stage.make({
       const { outline } = model
       const selection = yield* Select.select(params, outline)
       const collected = stats?.collected
+      /** Lengths of the rows of all weights that a setting is for. */
+      const rowsOf = ({ setting }: Select.Chosen) =>
+        outline.sites.flatMap(({ shape, site }) => (selection.weights.get(site)?.setting === setting ? [shape[1]] : []))
       for (const [site, chosen] of selection.weights) {
         const { shape, tensor } = outline.sites.find((s) => s.site === site)!
         const target = { tensor, rows: shape[0], cols: shape[1] }
         yield* check(chosen, collected, (method, params) =>
-          method.slot === "weights" ? method.plan(params, target) : Effect.void,
+          method.slot === "weights"
+            ? Effect.mapError(method.plan(params, target), (error) => Method.forAll(rowsOf(chosen))(error))
+            : Effect.void,
         )
       }
       for (const chosen of selection.activations.values()) yield* check(chosen, collected, () => Effect.void)

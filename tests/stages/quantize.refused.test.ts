@@ -25,7 +25,7 @@ const REFUSED: ReadonlyArray<readonly [string, string, RegExp]> = [
   [
     "a group that does not divide",
     "weights: w4-g64",
-    /4:46: model\.layers\.0\.self_attn\.q_proj\.weight: rows of 32 do not split into groups of 64; near it: 16, 32/,
+    /4:46: model\.layers\.0\.self_attn\.q_proj\.weight: rows of 32 do not split into groups of 64; near it: 4, 8/,
   ],
   [
     "a group that does not divide, in a selector",

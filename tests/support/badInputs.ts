@@ -129,7 +129,7 @@ export const checkpoints: { readonly [name: string]: Case } = {
       "unsupported dtype": /outlines\.yaml:7:\d+: .*tensor model\.norm\.weight is U16; that is no type of weights/,
       "unknown rope type": /outlines\.yaml:8:\d+: .*unknown rope type 'spiral'/,
       "group size that does not divide":
-        /outlines\.yaml:9:\d+: .*rows of 32 do not split into groups of 64; near it: 16, 32/,
+        /outlines\.yaml:9:\d+: .*rows of 32 do not split into groups of 64; near it: 4, 8/,
       "selector that matches nothing":
         /outlines\.yaml:10:\d+: 'mlp\.dwn_proj' matches no weight of the model; did you mean 'mlp\.down_proj'/,
       "statistics that were not collected":
