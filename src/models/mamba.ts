@@ -90,7 +90,7 @@ const convolution = (b: Block, c: Config, x: Value): Value => {
   // Rows valid … valid + kernel - 2 of it are the last ones before padding.
   const offsets = graph.constant("int32", [...Array(dims[0]).keys()], [1, dims[0]])
   const last = graph.op("Add", [graph.op("Unsqueeze", [b.valid(), graph.ints(1)]), offsets])
-  const indices = graph.op("Unsqueeze", [graph.op("Cast", [last], { to: INT64 }), graph.ints(2)])
+  const indices = graph.op("Unsqueeze", [graph.cast(last, "int64"), graph.ints(2)])
   b.keep("conv", graph.op("GatherND", [all, indices], { batch_dims: 1 }), dims)
 
   const taps = b.split(
@@ -202,6 +202,3 @@ const NAMES = {
   ssm_d: "backbone.layers.N.mixer.D",
   ssm_out: "backbone.layers.N.mixer.out_proj",
 }
-
-/** ONNX's number for the type. */
-const INT64 = 7

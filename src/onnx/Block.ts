@@ -381,7 +381,7 @@ export class Block {
       return body
     }
     const capacity = graph.op("Squeeze", [graph.op("Shape", [cache], { start: 2, end: 3 })])
-    const some = graph.op("Cast", [capacity], { to: BOOL })
+    const some = graph.cast(capacity, "bool")
     return graph.op("If", [some], { then_branch: branch(general), else_branch: branch(otherwise) })
   }
 
@@ -414,9 +414,6 @@ export class Block {
     return graph.op("Reshape", [narrow, graph.ints(0, 0, count * dim)])
   }
 }
-
-/** ONNX's number for the type. */
-const BOOL = 9
 
 /** `GroupQueryAttention` takes head sizes that are multiples of 8. */
 export const paddedDim = (dim: number) => Math.ceil(dim / 8) * 8

@@ -84,8 +84,6 @@ const inSequences = (b: Block, x: Value, channels: number): Rows => {
   return { x: b.unflatten(all, channels, hidden), live: b.unflatten(live, 1, hidden) }
 }
 
-const FLOAT = 1
-
 const reduce = ({ graph }: Block, site: string, { live, x }: Rows, channels: number, gram: boolean) => {
   const axis = graph.ints(1)
   const over = { keepdims: 0 }
@@ -99,7 +97,7 @@ const reduce = ({ graph }: Block, site: string, { live, x }: Rows, channels: num
     graph.output(`${site}|${name}`, graph.op("ReduceSum", [powers[name], axis], over), "float32", dims)
   }
   if (live !== undefined) {
-    const counts = graph.op("ReduceSum", [graph.op("Cast", [live], { to: FLOAT }), graph.ints(1, 2)], over)
+    const counts = graph.op("ReduceSum", [graph.cast(live, "float32"), graph.ints(1, 2)], over)
     graph.output(`${site}|count`, counts, "float32", ["batch"])
   }
   if (gram) {

@@ -125,7 +125,7 @@ const rows = (b: Block, x: Value, grid: Grid): Value => {
   const span = graph.op("Max", [graph.op("Sub", [max, min]), floor])
   const scale = graph.op("Div", [span, graph.scalar(levels)])
   const offset = graph.op("Neg", [graph.op("Round", [graph.op("Div", [min, scale])])])
-  const zero = graph.op("Cast", [graph.op("Clip", [offset, graph.scalar(0), graph.scalar(levels)])], { to: UINT8 })
+  const zero = graph.cast(graph.op("Clip", [offset, graph.scalar(0), graph.scalar(levels)]), "uint8")
   return encodeDecode(b, x, scale, zero, grid)
 }
 
@@ -136,7 +136,6 @@ const whole = (b: Block, x: Value, grid: Static): Value => {
   return encodeDecode(b, x, scale, zero, grid)
 }
 
-const UINT8 = 2
 const INT8 = 3
 
 const encodeDecode = (b: Block, x: Value, scale: Value, zero: Value | undefined, grid: Grid, axis = 0): Value => {

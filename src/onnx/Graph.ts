@@ -121,6 +121,10 @@ export class Graph {
     return this.ops(op, inputs, 1, attributes, site)[0]!
   }
 
+  cast(value: Value, type: ElementType): Value {
+    return this.op("Cast", [value], { to: elementTypes[type] })
+  }
+
   /** One node with several outputs. */
   ops(
     op: string,

@@ -53,7 +53,7 @@ export const selective = (
     B: one.input("B", "float32", [size, "sequence"]),
     C: one.input("C", "float32", ["sequence", size]),
   }
-  const valid = one.op("Cast", [one.input("valid", "int32", [])], { to: INT64 })
+  const valid = one.cast(one.input("valid", "int32", []), "int64")
 
   const step = (graph: Graph, h: Value, { B, C, dt, x }: Tokens) => {
     const decay = graph.op("Exp", [graph.op("Mul", [dt, A])])
@@ -101,6 +101,3 @@ export const selective = (
 }
 
 type Tokens = Pick<Selective, "dt" | "x" | "B" | "C">
-
-/** ONNX's number for the type. */
-const INT64 = 7

@@ -35,14 +35,9 @@ export const attention = (graph: Graph, q: Value, k: Value, v: Value, { heads, s
     const apart = graph.op("Transpose", [graph.op("Reshape", [x, graph.ints(0, 0, count, dim)])], {
       perm: [0, 2, 1, 3],
     })
-    const after = graph.op(
-      "Concat",
-      [graph.ints(0, 0, 0, 0, 0, 0), graph.op("Sub", [length, sequence]), graph.ints(0)],
-      {
-        axis: 0,
-      },
-    )
-    return graph.op("Pad", [apart, after])
+    const after = graph.op("Sub", [length, sequence])
+    const edges = graph.op("Concat", [graph.ints(0, 0, 0, 0, 0, 0), after, graph.ints(0)], { axis: 0 })
+    return graph.op("Pad", [apart, edges])
   }
   const sequence = graph.op("Shape", [q], { start: 1, end: 2 })
   const rows = graph.op("Min", [sequence, graph.ints(TILE)])
