@@ -24,7 +24,7 @@ import * as Data from "./Data.ts"
 import * as Runtime from "./Runtime.ts"
 import type * as Scores from "./Scores.ts"
 
-interface Params extends Overrides {
+interface Params {
   readonly task: string
   readonly limit?: number
   readonly batch_tokens: number
@@ -33,13 +33,15 @@ interface Params extends Overrides {
 
 export const evaluate = Effect.fnUntraced(function* (
   params: Params,
+  /** What the study says in place of the task. */
+  overrides: Overrides,
   { model, reference }: { readonly model: Model.Value; readonly reference: Model.Value | undefined },
   context: Context,
 ) {
   const { task: file } = context.sources
   const { kind } = yield* failing(Task.readCommon(file!.path))
   const scorer = yield* Plugin.load(yield* failing(Plugin.path("tasks", kind, ["task"], ".ts")), Scorer.isScorer)
-  const task = { ...(yield* failing(Task.readTask(file!.path, scorer))), ...overriding(params) }
+  const task = { ...(yield* failing(Task.readTask(file!.path, scorer))), ...overrides }
   const limit = Math.min(params.limit ?? Infinity, task.data.limit ?? Infinity)
   const items = yield* failing(Data.read(context.sources, Number.isFinite(limit) ? limit : undefined))
   yield* context.log(`${items.length} items of ${task.data.source}`)
@@ -65,15 +67,6 @@ export const evaluate = Effect.fnUntraced(function* (
     effectiveBits: effectiveBits(model, own),
   }
   return value
-})
-
-const overriding = ({ bos, chat, max_tokens, temperature, top_k, top_p }: Overrides) => ({
-  ...(bos !== undefined && { bos }),
-  ...(chat !== undefined && { chat }),
-  ...(max_tokens !== undefined && { max_tokens }),
-  ...(temperature !== undefined && { temperature }),
-  ...(top_k !== undefined && { top_k }),
-  ...(top_p !== undefined && { top_p }),
 })
 
 /** Mean bits per weight of the blocks' linears, as they are stored: scales, zero points and padding included. */

@@ -44,6 +44,9 @@ const overrides = {
   max_tokens: Schema.optionalKey(Schema.Int.check(Schema.isGreaterThan(0))),
 }
 export type Overrides = Schema.Struct<typeof overrides>["Type"]
+/** Those that the study gives. */
+const given = (params: Overrides): Overrides =>
+  Object.fromEntries(Object.entries(params).filter(([name, value]) => name in overrides && value !== undefined))
 
 /** A word to the template: one that refuses every conversation is known before anything runs. */
 const tried = Effect.fnUntraced(function* (chat: Prompt.Chat, templates: Templates) {
@@ -100,14 +103,14 @@ export default Stage.make({
     Effect.gen(function* () {
       const scorer = yield* Plugin.load(yield* scorerFile(sources["task"]!), Scorer.isScorer)
       const task = yield* atTask(Task.readTask(sources["task"]!, scorer))
-      for (const name of Object.keys(overrides) as Array<keyof Overrides>) {
-        if (params[name] !== undefined && !(name in scorer.fields)) {
+      for (const name of Object.keys(given(params))) {
+        if (!(name in scorer.fields)) {
           const reason = `'${name}' is for tasks that ${name === "chat" ? "have prompts" : "generate"}; ${params.task} is of kind ${task.kind}`
           return yield* new Problem({ path: [name], reason })
         }
       }
       const { context, vocabulary } = model.outline.shape
-      const needs = scorer.needs({ ...task, ...params })
+      const needs = scorer.needs({ ...task, ...given(params) })
       if (needs > context) {
         const reason = `${params.task} needs sequences of ${needs} tokens; the model's positions end at ${context}`
         return yield* new Problem({ path: ["task"], reason })
@@ -133,6 +136,6 @@ export default Stage.make({
     }),
   run: Effect.fnUntraced(function* (params, inputs, context) {
     const { evaluate } = yield* Effect.promise(() => import("./Evaluating.ts"))
-    return yield* evaluate(params, inputs, context)
+    return yield* evaluate(params, given(params), inputs, context)
   }),
 })

@@ -90,7 +90,7 @@ export default Stage.make({
         const target = { tensor, rows: shape[0], cols: shape[1] }
         yield* check(chosen, collected, (method, params) =>
           method.slot === "weights"
-            ? Effect.mapError(method.plan(params, target), (error) => Method.forAll(rowsOf(chosen))(error))
+            ? Effect.mapError(method.plan(params, target), (error) => Method.forAll(error, rowsOf(chosen)))
             : Effect.void,
         )
       }

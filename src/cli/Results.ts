@@ -57,13 +57,12 @@ export const command = Command.make({
     }
     if (input.items !== undefined) {
       const cell = yield* Selection.one(plan, input.items)
-      const { Scores } = yield* Effect.promise(() => import("../../stages/Scores.ts"))
-      const { kind } = cell.definition.gives
-      if (kind !== Scores.kind) {
-        const reason = `${cell.id} gives a ${kind}; items are of cells that evaluate`
+      if (!Tables.isScores(cell)) {
+        const reason = `${cell.id} gives a ${cell.definition.gives.kind}; items are of cells that evaluate`
         return yield* new CallError({ reason })
       }
       const { output } = yield* traceOf(cell)
+      const { Scores } = yield* Effect.promise(() => import("../../stages/Scores.ts"))
       const scores = yield* Output.decode(output, Scores.schema, store.getDocument(output))
       const bytes = yield* Effect.mapError(store.readBlob(scores.records), () => absent(cell))
       return yield* Console.log(Buffer.from(bytes).toString().trimEnd())

@@ -91,19 +91,17 @@ const divisorsNear = (length: number, group: number): ReadonlyArray<number> => {
   return divisors.slice(Math.max(0, at - 2), at + 2)
 }
 
-const common = (lengths: ReadonlyArray<number>): number =>
+const greatestCommonDivisor = (lengths: ReadonlyArray<number>): number =>
   lengths.reduce((a, b) => {
     while (b > 0) [a, b] = [b, a % b]
     return a
   })
 
 /** The same with sizes near it that divide rows of all these lengths: one that does for one tensor alone is no help. */
-export const forAll =
-  (lengths: ReadonlyArray<number>) =>
-  <E extends { readonly message: string }>(error: E): E | IndivisibleGroup =>
-    error instanceof IndivisibleGroup
-      ? new IndivisibleGroup({ ...error, nearest: divisorsNear(common([error.length, ...lengths]), error.group) })
-      : error
+export const forAll = <E>(error: E, lengths: ReadonlyArray<number>): E | IndivisibleGroup =>
+  error instanceof IndivisibleGroup
+    ? new IndivisibleGroup({ ...error, nearest: divisorsNear(greatestCommonDivisor(lengths), error.group) })
+    : error
 
 /** Fails unless rows of `length` split into groups of `group`. */
 export const checkGroup = (tensor: string, length: number, group: number): Effect.Effect<void, IndivisibleGroup> =>

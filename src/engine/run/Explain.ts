@@ -59,14 +59,13 @@ const candidates = 100
 export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
   const known = new Map<Cell<R>, Explanation>()
 
-  const preimageOf = (trace: Trace) => {
-    const text = store.preimage(trace.preimage)
-    return text === undefined ? undefined : Preimage.parse(text)
-  }
   const parsed = new Map<string, Preimage.Preimage | undefined>()
-  const read = (trace: Trace) => {
-    if (!parsed.has(trace.key)) parsed.set(trace.key, preimageOf(trace))
-    return parsed.get(trace.key)
+  const preimageOf = ({ key, preimage }: Trace) => {
+    if (!parsed.has(key)) {
+      const text = store.preimage(preimage)
+      parsed.set(key, text === undefined ? undefined : Preimage.parse(text))
+    }
+    return parsed.get(key)
   }
   const earlier = (cell: Cell<R>) => store.nearest(plan.study.name, cell.id, cell.use, candidates)
 
@@ -91,7 +90,7 @@ export const make = <R>(store: Store, plan: Plan<R>, survey: Survey<R>) => {
   /** The same cell of the same study where there is one, otherwise the result with the fewest differences. */
   const nearest = (cell: Cell<R>) => {
     const found = earlier(cell).flatMap((trace) => {
-      const preimage = read(trace)
+      const preimage = preimageOf(trace)
       return preimage === undefined ? [] : [{ trace, preimage }]
     })
     const same = found.find(({ trace }) => trace.cell === cell.id && trace.provenance.study === plan.study.name)
