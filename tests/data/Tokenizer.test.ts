@@ -198,6 +198,14 @@ describe("what a text begins with", () => {
       }),
     )
   }
+  it.effect("however much that is", () =>
+    Effect.gen(function* () {
+      const ids = Array.from({ length: 300_000 }, () => 1)
+      const long = { ...template(piece("<s>"), A), special_tokens: { "<s>": { ids } } }
+      const tokenizer = yield* open({ vocab_size: 10 }, { ...file, post_processor: long })
+      assert.strictEqual(tokenizer.prefix.length, 300_000)
+    }),
+  )
   it.effect("not by one that is unknown or broken", () =>
     Effect.gen(function* () {
       for (const [post_processor, message] of [
