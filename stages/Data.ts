@@ -27,7 +27,8 @@ export const read = Effect.fnUntraced(function* (files: Sources, limit: number |
   for (const slot of slots.toSorted()) {
     const rest = limit === undefined ? undefined : limit - items.length
     if (rest === 0) break
-    items.push(...(yield* Items.read(files[slot]!.path, rest)))
+    // One by one: as arguments of one call, many rows would overflow the stack.
+    for (const item of yield* Items.read(files[slot]!.path, rest)) items.push(item)
   }
   return items
 })

@@ -30,7 +30,8 @@ export const references = (document: unknown): References => {
   while (pending.length > 0) {
     const value = pending.pop()
     if (typeof value !== "object" || value === null) continue
-    if (!isBlob(value)) pending.push(...Object.values(value))
+    // One by one: as arguments of one call, a long list would overflow the stack.
+    if (!isBlob(value)) for (const inner of Object.values(value)) pending.push(inner)
     else if (value.within === undefined) blobs.add(value.blob)
     else files.add(value.within.file)
   }
